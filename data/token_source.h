@@ -1,0 +1,60 @@
+// Where tokens come from: the shards of one folder or a weighted blend of folders, seen as numbered
+// samples of `context` tokens.
+//
+// Folder: sample k is tokens [k L, (k + 1) L) of the stream "shards in manifest order"; the tail
+// shorter than L is dropped. Blend of weights w: position p of the run draws its source by a fixed
+// low-discrepancy rule (the source whose share is furthest behind), each source being walked in its
+// own SampleOrder, so that the mixture is exact to one sample at every moment.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tessera::data {
+
+struct SourceSpec {
+  std::string path;
+  double weight = 1;
+};
+
+class TokenSource {
+ public:
+  virtual ~TokenSource() = default;
+
+  // Samples of one pass over the data (blend: the number after which the first source is used up).
+  virtual std::int64_t samples() const = 0;
+  virtual std::int64_t context() const = 0;
+  // Fills ids and targets, `context` each, with the sample at a global position of the run's order.
+  // targets = ids where the token may be a target, -1 where not (padding). Thread-safe.
+  virtual void read(std::int64_t position, std::span<std::int32_t> ids,
+                    std::span<std::int32_t> targets) = 0;
+  // One past the largest id the shards may hold.
+  virtual std::int64_t vocab_size() const = 0;
+  // Bytes of text of each id (see Tokenizer::token_bytes).
+  virtual const std::vector<std::int32_t>& token_bytes() const = 0;
+  // Digest of everything that decides the samples: shard digests in order, context, weights. Equal
+  // digests mean equal samples.
+  virtual const std::string& digest() const = 0;
+  // The tokenizer.json the shards were made with, or "" for imported ids.
+  virtual const std::string& tokenizer_json() const = 0;
+  virtual std::int32_t end_of_text() const = 0;
+  // Tokens in the shards, for the start-up lines.
+  virtual std::int64_t tokens() const = 0;
+};
+
+struct SourceOptions {
+  std::int64_t context = 0;
+  std::uint64_t seed = 1;
+  bool shuffle = true;           // false: position p is sample p mod samples (evaluation)
+  bool skip_bad_shards = false;  // true: leave out shards that do not verify, with a warning
+};
+
+// Opens and checks every shard (magic, version, sizes, vocabulary, checksums of the index; not
+// every token). Error{data} naming the shard; Error{config} for an empty or unusable list.
+std::unique_ptr<TokenSource> open_tokens(const std::vector<SourceSpec>& sources,
+                                         const SourceOptions& options);
+
+}  // namespace tessera::data
