@@ -1,0 +1,36 @@
+# shellcheck shell=sh
+# Environment of every script here and of mpirun. Sourced, never run. A variable that is already set
+# keeps its value. This is the whole list; the program's own settings live in its configuration.
+
+export LC_ALL="${LC_ALL:-C.UTF-8}"
+
+# Open MPI refuses to start as root (usual in containers) unless told twice.
+if [ "$(id -u)" -eq 0 ]; then
+  export OMPI_ALLOW_RUN_AS_ROOT="${OMPI_ALLOW_RUN_AS_ROOT:-1}"
+  export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="${OMPI_ALLOW_RUN_AS_ROOT_CONFIRM:-1}"
+fi
+
+# More ranks than cores are allowed: tests and the quick start run four ranks on two cores. The first
+# name is Open MPI 4's, the second Open MPI 5's.
+export OMPI_MCA_rmaps_base_oversubscribe="${OMPI_MCA_rmaps_base_oversubscribe:-1}"
+export PRTE_MCA_rmaps_default_mapping_policy="${PRTE_MCA_rmaps_default_mapping_policy:-:oversubscribe}"
+
+# Open MPI ties each of one or two ranks to a single core, with all of its threads. Tessera gives a
+# rank (cores / ranks of this host) threads and the system places them. Open MPI 4's name, then 5's.
+export OMPI_MCA_hwloc_base_binding_policy="${OMPI_MCA_hwloc_base_binding_policy:-none}"
+export PRTE_MCA_hwloc_default_binding_policy="${PRTE_MCA_hwloc_default_binding_policy:-none}"
+
+# Ranks of one host copy from each other's memory with process_vm_readv, which container runtimes
+# forbid: every run then prints errors. Shared memory does the same with one copy more.
+if [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}" ] ||
+  [ -n "${KUBERNETES_SERVICE_HOST:-}" ]; then
+  export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
+fi
+
+# mpirun hands standard error on through a pipe, so a rank cannot see that a terminal is at its end.
+# 1 = draw the progress line all the same.
+if [ -t 2 ]; then
+  export TESSERA_PROGRESS="${TESSERA_PROGRESS:-1}"
+fi
+
+# Not set here: OMP_NUM_THREADS. Tessera computes the threads of a rank; set it to overrule that.
