@@ -1,0 +1,47 @@
+// Attention: the shape of training, and the choice of path by a window's length.
+#include "kernels/attention.h"
+
+#include "kernels/cpu/attention_paths.h"
+
+namespace tessera::kernels {
+
+AttentionShape fused_attention_shape(std::int64_t windows, std::int64_t length, std::int64_t heads,
+                                     std::int64_t head_size) {
+  AttentionShape s;
+  s.windows = windows, s.heads = heads, s.head_size = head_size;
+  s.queries = length, s.keys = length;
+  s.q_row = s.kv_row = heads * 3 * head_size;
+  s.q_window = s.kv_window = length * s.q_row;
+  s.q_head = s.kv_head = 3 * head_size;
+  return s;
+}
+
+namespace cpu {
+namespace {
+
+void check(const AttentionShape& s) {
+  TESSERA_CHECK(s.windows >= 0 && s.heads >= 0 && s.head_size > 0);
+  TESSERA_CHECK(s.queries >= 0 && s.queries <= s.keys);
+}
+
+}  // namespace
+
+template <typename T>
+void attention_forward(const AttentionForward<T>& a) {
+  check(a.shape);
+  attention_forward_rows(a);
+}
+
+template <typename T>
+void attention_backward(const AttentionBackward<T>& a) {
+  check(a.shape);
+  attention_backward_rows(a);
+}
+
+template void attention_forward(const AttentionForward<float>&);
+template void attention_forward(const AttentionForward<double>&);
+template void attention_backward(const AttentionBackward<float>&);
+template void attention_backward(const AttentionBackward<double>&);
+
+}  // namespace cpu
+}  // namespace tessera::kernels
