@@ -41,7 +41,7 @@ struct OwnedSlice {
 struct TrainingState {
   std::int64_t step = 0;     // optimizer steps done
   std::int64_t samples = 0;  // sequences consumed = the data cursor
-  std::int64_t tokens = 0;   // targets seen
+  std::int64_t tokens = 0;   // tokens read = samples x context
   std::int64_t skipped = 0;  // non-finite steps skipped
   std::string config_yaml;   // resolved
   std::string config_hash;

@@ -23,6 +23,8 @@ target_compile_options(tessera_options INTERFACE
     -Wno-restrict
     # One rounding a written operation in host code; kernels/cpu opts into contraction by itself.
     -ffp-contract=off>)
+# MPI's C interface alone: the old C++ bindings in OpenMPI's header do not compile without warnings.
+target_compile_definitions(tessera_options INTERFACE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
 if(TESSERA_SANITIZE)
   target_compile_options(tessera_options INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer>)

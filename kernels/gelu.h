@@ -11,7 +11,7 @@ template <typename T>
 struct GeluForward {
   std::int64_t count = 0;
   const T* x = nullptr;
-  T* y = nullptr;
+  T* y = nullptr;  // may be x
 };
 
 template <typename T>

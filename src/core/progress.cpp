@@ -1,13 +1,26 @@
 #include "core/progress.h"
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace tessera {
 
-ProgressLine::ProgressLine(bool enabled) : active_(enabled && ::isatty(STDERR_FILENO) == 1) {}
+namespace {
+
+bool terminal() {
+  const char* wish = std::getenv("TESSERA_PROGRESS");
+  if (wish != nullptr && (std::strcmp(wish, "0") == 0 || std::strcmp(wish, "1") == 0))
+    return wish[0] == '1';
+  return ::isatty(STDERR_FILENO) == 1;
+}
+
+}  // namespace
+
+ProgressLine::ProgressLine(bool enabled) : active_(enabled && terminal()) {}
 
 ProgressLine::~ProgressLine() {
   clear();

@@ -8,7 +8,8 @@ namespace tessera {
 
 class ProgressLine {
  public:
-  // Draws on standard error when it is a terminal and `enabled`.
+  // Draws on standard error when `enabled` and it is a terminal, or TESSERA_PROGRESS=1 says that a
+  // terminal is at the other end (mpirun hands programs a pipe); TESSERA_PROGRESS=0 never draws.
   explicit ProgressLine(bool enabled = true);
   ~ProgressLine();
   ProgressLine(const ProgressLine&) = delete;

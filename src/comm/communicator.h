@@ -1,0 +1,68 @@
+// Collective communication behind one interface. The CPU transport is MPI; NCCL joins behind the
+// same interface for GPU memory.
+//
+// Every rank of a communicator makes the same calls in the same order. Calls block until the data
+// may be used. Failures are Error{device} naming the operation. For one layout and message size the
+// order of additions is fixed, so results repeat bit for bit.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tessera::comm {
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual std::int64_t rank() const = 0;
+  virtual std::int64_t size() const = 0;
+
+  // Element-wise sums over ranks, in place, `count` elements.
+  virtual void all_reduce(float* data, std::int64_t count) = 0;
+  virtual void all_reduce(double* data, std::int64_t count) = 0;
+  // data holds size() slices of `slice` elements; afterwards slice rank() holds its sum over ranks,
+  // the others are undefined.
+  virtual void reduce_scatter(float* data, std::int64_t slice) = 0;
+  // data holds size() slices; slice rank() of every rank is brought to all.
+  virtual void all_gather(float* data, std::int64_t slice) = 0;
+  // Rank 0's bytes to all.
+  virtual void broadcast(void* data, std::int64_t bytes) = 0;
+  // Everybody's text, in rank order, on rank 0 (empty elsewhere).
+  virtual std::vector<std::string> gather_text(const std::string& text) = 0;
+  virtual void barrier() = 0;
+};
+
+// Rank 0's text on every rank.
+std::string broadcast_text(Communicator& communicator, std::string text);
+
+// A world of one, without MPI.
+std::unique_ptr<Communicator> make_single();
+
+// The program's MPI session: initialises when the program was started by a launcher (mpirun, srun),
+// else stays out of MPI altogether and is a world of one. One per process.
+class Session {
+ public:
+  Session();
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  Communicator& world() { return *world_; }
+  // Ranks of this job on this host.
+  std::int64_t local_ranks() const { return local_ranks_; }
+  // Ends every rank with `code`; for errors that other ranks do not know of.
+  [[noreturn]] static void abort(int code);
+  // True between construction and destruction of a session with more than one rank.
+  static bool many_ranks();
+  static int process_rank();
+
+ private:
+  bool owns_mpi_ = false;
+  std::int64_t local_ranks_ = 1;
+  std::unique_ptr<Communicator> world_;
+};
+
+}  // namespace tessera::comm

@@ -1,0 +1,108 @@
+#include "comm/mpi_communicator.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/error.h"
+#include "core/integers.h"
+
+namespace tessera::comm {
+namespace {
+
+// MPI-3 counts are int: longer arrays go in pieces of this many elements.
+constexpr std::int64_t kPiece = std::int64_t{1} << 28;
+
+class Mpi : public Communicator {
+ public:
+  explicit Mpi(MPI_Comm parent) {
+    check_mpi(MPI_Comm_dup(parent, &comm_), "MPI_Comm_dup");
+    check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    int rank = 0, size = 1;
+    check_mpi(MPI_Comm_rank(comm_, &rank), "MPI_Comm_rank");
+    check_mpi(MPI_Comm_size(comm_, &size), "MPI_Comm_size");
+    rank_ = rank;
+    size_ = size;
+  }
+  ~Mpi() override {
+    int finalized = 0;
+    if (MPI_Finalized(&finalized) == MPI_SUCCESS && !finalized) MPI_Comm_free(&comm_);
+  }
+
+  std::int64_t rank() const override { return rank_; }
+  std::int64_t size() const override { return size_; }
+
+  void all_reduce(float* data, std::int64_t count) override { sum(data, count, MPI_FLOAT); }
+  void all_reduce(double* data, std::int64_t count) override { sum(data, count, MPI_DOUBLE); }
+
+  void reduce_scatter(float* data, std::int64_t slice) override {
+    // In place the result lands at the front of `data`; it belongs at slice rank().
+    check_mpi(
+        MPI_Reduce_scatter_block(MPI_IN_PLACE, data, narrow<int>(slice), MPI_FLOAT, MPI_SUM, comm_),
+        "MPI_Reduce_scatter_block");
+    if (rank_ != 0) std::copy_n(data, slice, data + rank_ * slice);
+  }
+
+  void all_gather(float* data, std::int64_t slice) override {
+    check_mpi(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, narrow<int>(slice), MPI_FLOAT,
+                            comm_),
+              "MPI_Allgather");
+  }
+
+  void broadcast(void* data, std::int64_t bytes) override {
+    auto* at = static_cast<char*>(data);
+    for (; bytes > 0; at += kPiece, bytes -= kPiece)
+      check_mpi(MPI_Bcast(at, static_cast<int>(std::min(bytes, kPiece)), MPI_BYTE, 0, comm_),
+                "MPI_Bcast");
+  }
+
+  std::vector<std::string> gather_text(const std::string& text) override {
+    const int mine = narrow<int>(text.size());
+    std::vector<int> sizes(rank_ == 0 ? static_cast<std::size_t>(size_) : 0);
+    check_mpi(MPI_Gather(&mine, 1, MPI_INT, sizes.data(), 1, MPI_INT, 0, comm_), "MPI_Gather");
+    std::vector<int> starts(sizes.size());
+    std::int64_t total = 0;
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+      starts[i] = narrow<int>(total);
+      total += sizes[i];
+    }
+    std::string all(static_cast<std::size_t>(total), '\0');
+    check_mpi(MPI_Gatherv(text.data(), mine, MPI_BYTE, all.data(), sizes.data(), starts.data(),
+                          MPI_BYTE, 0, comm_),
+              "MPI_Gatherv");
+    std::vector<std::string> texts;
+    for (std::size_t i = 0; i < sizes.size(); ++i)
+      texts.push_back(
+          all.substr(static_cast<std::size_t>(starts[i]), static_cast<std::size_t>(sizes[i])));
+    return texts;
+  }
+
+  void barrier() override { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+
+ private:
+  template <typename T>
+  void sum(T* data, std::int64_t count, MPI_Datatype type) {
+    for (; count > 0; data += kPiece, count -= kPiece)
+      check_mpi(MPI_Allreduce(MPI_IN_PLACE, data, static_cast<int>(std::min(count, kPiece)), type,
+                              MPI_SUM, comm_),
+                "MPI_Allreduce");
+  }
+
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  std::int64_t rank_ = 0, size_ = 1;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_mpi(MPI_Comm parent) {
+  return std::make_unique<Mpi>(parent);
+}
+
+void check_mpi(int code, const char* operation) {
+  if (code == MPI_SUCCESS) return;
+  char text[MPI_MAX_ERROR_STRING] = "";
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  throw Error(Category::device, std::string(operation) + " failed: " + text);
+}
+
+}  // namespace tessera::comm

@@ -1,0 +1,35 @@
+// Mean loss of a model on token data, by all ranks together.
+#pragma once
+
+#include <cstdint>
+
+#include "comm/communicator.h"
+#include "data/token_source.h"
+#include "model/stage.h"
+
+namespace tessera::eval {
+
+struct LossResult {
+  double loss = 0;           // nats a predicted token
+  double perplexity = 0;     // exp(loss)
+  double bits_per_byte = 0;  // nats / ln 2 / bytes of the predicted tokens' text
+  std::int64_t targets = 0;  // predicted tokens
+  std::int64_t bytes = 0;    // of text that they stand for
+  std::int64_t sequences = 0;
+  double seconds = 0;
+};
+
+// Loss over the first `sequences` samples of `source` (0 = all of one pass; open it with
+// shuffle = false). Micro-batches are dealt to ranks in turn and the last may be short, so any
+// number of ranks and samples ends without waiting for each other.
+template <typename T>
+LossResult evaluate_loss(model::Stage<T>& stage, data::TokenSource& source,
+                         comm::Communicator& ranks, std::int64_t sequences);
+
+// Bytes of text that the predicted tokens of samples stand for; targets counts them.
+// `targets` [sequences, context] as a loader gives them.
+std::int64_t target_bytes(const std::int32_t* targets, std::int64_t sequences, std::int64_t context,
+                          std::int64_t first_target, const std::vector<std::int32_t>& token_bytes,
+                          std::int64_t& count);
+
+}  // namespace tessera::eval

@@ -1,0 +1,31 @@
+// The two model families as lists of pieces. A new architecture is a new list here.
+//
+//   vanilla: embedding, layer x layers, head
+//   block:   block embedder, layer x block_layers, final norm, expansion + token embedding,
+//            layer x token_layers, head
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "config/config.h"
+#include "model/piece.h"
+
+namespace tessera::model {
+
+struct ModelOptions {
+  bool recompute_layers = false;  // layers keep their input alone and run again in the backward
+};
+
+// Builds the pieces and declares their parameters in `table`, in order. Nothing is allocated beyond
+// rotary tables.
+template <typename T>
+std::vector<std::unique_ptr<Piece<T>>> make_pieces(const ModelConfig& config, ParameterTable& table,
+                                                   const ModelOptions& options = {});
+
+// Targets of one full sample without padding: L - 1 (vanilla) or L - L_B (block).
+std::int64_t targets_a_sample(const ModelConfig& config);
+// First token of a sample that is predicted: 1 or L_B.
+std::int64_t first_target(const ModelConfig& config);
+
+}  // namespace tessera::model

@@ -1,0 +1,73 @@
+// One GPT-NeoX layer's forward computation, for training and for generation alike:
+//
+//   y = x + Attn(LN1(x)) + MLP(LN2(x)),   MLP(h) = W2 gelu(W1 h + b1) + b2
+//
+// Both branches read the same x (parallel residual). What differs between uses is how queries meet
+// keys, so that step is the caller's: `attend(qkv, out)` rotates and attends.
+#pragma once
+
+#include "config/config.h"
+#include "kernels/gelu.h"
+#include "kernels/layer_norm.h"
+#include "kernels/linear.h"
+#include "kernels/residual.h"
+#include "model/piece.h"
+
+namespace tessera::model {
+
+// Indices of a layer's parameters in the table.
+struct LayerParameters {
+  std::int64_t norm1_gain, norm1_bias, norm2_gain, norm2_bias;
+  std::int64_t qkv_weight, qkv_bias, dense_weight, dense_bias;
+  std::int64_t up_weight, up_bias, down_weight, down_bias;
+};
+
+// Declares a layer's parameters under "PREFIX.layers.N.", in published order.
+LayerParameters add_layer_parameters(ParameterTable& table, const std::string& prefix,
+                                     std::int64_t index, const ModelConfig& config);
+
+// Indices of a layer's parameters that `table` already holds.
+LayerParameters find_layer_parameters(const ParameterTable& table, const std::string& prefix,
+                                      std::int64_t index);
+
+// Where a layer's intermediate results lie, for `rows` rows.
+template <typename T>
+struct LayerBuffers {
+  T *norm1, *norm2;   // [rows, D] each
+  T *mean, *rstd;     // [rows] each; may be null
+  T* qkv;             // [rows, 3 D], rotated by attend()
+  T* attended;        // [rows, D]
+  T* projected;       // [rows, D]
+  T *up, *activated;  // [rows, F] each, F = ffn_mult D; may be the same memory
+  T* down;            // [rows, D]
+};
+
+template <typename T, typename Attend>
+void layer_forward(const kernels::Queue& queue, const ModelConfig& config, const LayerParameters& p,
+                   const ParameterTable& table, const T* parameters, std::int64_t rows,
+                   const LayerBuffers<T>& b, const T* x, T* y, Attend attend) {
+  const std::int64_t width = config.width, ffn = config.ffn_mult * config.width;
+  const auto at = [&](std::int64_t index) { return parameters + table[index].offset; };
+  kernels::layer_norm_forward<T>(
+      queue, {rows, width, config.eps, x, at(p.norm1_gain), at(p.norm1_bias), b.norm1,
+              at(p.norm2_gain), at(p.norm2_bias), b.norm2, b.mean, b.rstd});
+  kernels::linear_forward<T>(
+      queue, {rows, width, 3 * width, b.norm1, at(p.qkv_weight), at(p.qkv_bias), b.qkv});
+  attend(b.qkv, b.attended);
+  kernels::linear_forward<T>(
+      queue, {rows, width, width, b.attended, at(p.dense_weight), at(p.dense_bias), b.projected});
+  kernels::linear_forward<T>(queue,
+                             {rows, width, ffn, b.norm2, at(p.up_weight), at(p.up_bias), b.up});
+  kernels::gelu_forward<T>(queue, {rows * ffn, b.up, b.activated});
+  kernels::linear_forward<T>(
+      queue, {rows, ffn, width, b.activated, at(p.down_weight), at(p.down_bias), b.down});
+  kernels::residual_join<T>(queue, {rows * width, x, b.projected, b.down, y});
+}
+
+// Width of the rotated part of each head.
+inline std::int64_t rotary_width(const ModelConfig& config) {
+  return static_cast<std::int64_t>(static_cast<double>(config.width / config.heads) *
+                                   config.rotary_pct);
+}
+
+}  // namespace tessera::model

@@ -1,0 +1,110 @@
+#include "train/setup.h"
+
+#include <spdlog/spdlog.h>
+
+#include "core/error.h"
+#include "core/text.h"
+#include "kernels/gemm.h"
+#include "model/flops.h"
+
+namespace tessera::train {
+namespace {
+
+std::unique_ptr<data::TokenSource> open_source(const std::vector<DataSource>& sources,
+                                               const Config& config, bool shuffle,
+                                               const std::string& key) {
+  std::vector<data::SourceSpec> specs;
+  for (const DataSource& s : sources) specs.push_back({s.path, s.weight});
+  auto source = data::open_tokens(specs, {config.model.context, config.seed, shuffle,
+                                          config.data.on_bad_chunk == OnBadChunk::skip});
+  if (source->vocab_size() > config.model.vocab)
+    throw Error(Category::config,
+                fmt::format("{}: its tokens need model.vocab >= {}, but model.vocab is {}", key,
+                            source->vocab_size(), config.model.vocab));
+  return source;
+}
+
+std::string source_line(const char* what, const data::TokenSource& source) {
+  return fmt::format("{}: {} tokens, {} samples of {}", what, human_count(double(source.tokens())),
+                     with_commas(source.samples()), source.context());
+}
+
+}  // namespace
+
+void require_available(const Config& config) {
+  std::string problems;
+  const auto refuse = [&](const std::string& problem) {
+    problems += (problems.empty() ? "" : "; ") + problem;
+  };
+  if (config.device == DeviceChoice::cuda)
+    refuse("device: this build trains on the CPU (device: cpu or auto)");
+  if (config.precision == Precision::bf16) refuse("precision: the CPU trains in fp32");
+  if (config.parallel.pipeline != 1 || config.parallel.virtual_stages != 1)
+    refuse("parallel.pipeline: this version has one stage (parallel.pipeline: 1)");
+  if (config.parallel.gradient_dtype != GradientType::fp32)
+    refuse("parallel.gradient_dtype: the CPU reduces fp32");
+  if (config.train.recompute == Recompute::attention_mlp)
+    refuse("train.recompute: the CPU offers none and layer");
+  if (config.attention == AttentionChoice::cudnn) refuse("attention: cudnn needs a GPU");
+  if (!config.eval.tasks.empty()) refuse("eval.tasks: this version evaluates losses alone");
+  if (!problems.empty()) throw Error(Category::config, problems);
+}
+
+Data open_data(const Config& config) {
+  if (config.data.train.empty())
+    throw Error(Category::config,
+                "data.train is empty: name a shard folder made by `tessera prepare`");
+  Data data;
+  data.train = open_source(config.data.train, config, true, "data.train");
+  if (!config.data.valid.empty())
+    data.valid = open_source(config.data.valid, config, false, "data.valid");
+  return data;
+}
+
+std::string memory_table(const MemoryPlan& plan) {
+  std::vector<std::vector<std::string>> rows = {{"memory a rank", "bytes", ""}};
+  for (const MemorySegment& s : plan.segments())
+    rows.push_back({s.name, with_commas(s.bytes), human_bytes(s.bytes)});
+  rows.push_back({"total", with_commas(plan.total_bytes()), human_bytes(plan.total_bytes())});
+  return format_table(rows);
+}
+
+std::string model_lines(const ModelConfig& c, const model::ParameterTable& table) {
+  const std::string depth =
+      c.kind == ModelKind::vanilla
+          ? fmt::format("{} layers", c.layers)
+          : fmt::format("{} block decoder + {} token decoder layers, blocks of {}, prefix {}",
+                        c.block_layers, c.token_layers, c.block_length, c.prefix);
+  return fmt::format(
+      "model {}: {}, width {}, {} heads, context {}, vocabulary {}\n"
+      "  {} parameters ({} without embeddings, expansion and classifier), {:.4g} MFLOP a token",
+      c.kind == ModelKind::vanilla ? "vanilla" : "block", depth, c.width, c.heads, c.context,
+      c.vocab, with_commas(table.total()), with_commas(model::non_embedding_parameters(table)),
+      model::training_flops_per_token(c) / 1e6);
+}
+
+void report_start(const Config& config, const std::string& run_path, const comm::Topology& topology,
+                  const Data& data, const model::ParameterTable& table, const MemoryPlan& plan,
+                  std::int64_t threads) {
+  if (topology.rank != 0) return;
+  spdlog::info("Tessera {}, run {}", build_name(), run_path);
+  spdlog::info("{}", model_lines(config.model, table));
+  spdlog::info("cpu, fp32, {} rank{} x {} thread{}, {}", topology.world,
+               topology.world == 1 ? "" : "s", threads, threads == 1 ? "" : "s",
+               kernels::cpu::gemm_library());
+  if (const std::string warning = kernels::cpu::gemm_warning(); !warning.empty())
+    spdlog::warn("{}", warning);
+  spdlog::info("{}", source_line("training data", *data.train));
+  if (data.valid) spdlog::info("{}", source_line("validation data", *data.valid));
+  const std::int64_t wanted = config.train.steps * config.train.global_batch;
+  spdlog::info("{} steps of {} sequences: {} tokens, {:.3g} epochs", config.train.steps,
+               config.train.global_batch, human_count(double(wanted * config.model.context)),
+               double(wanted) / double(data.train->samples()));
+  spdlog::info("{}", memory_table(plan));
+}
+
+std::string build_name() {
+  return TESSERA_BUILD;
+}
+
+}  // namespace tessera::train

@@ -1,0 +1,40 @@
+// What a training run needs before its first step: choices resolved against this build and these
+// ranks, data opened, memory planned; and the start-up lines that say so.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "comm/communicator.h"
+#include "comm/topology.h"
+#include "config/config.h"
+#include "core/memory.h"
+#include "data/token_source.h"
+#include "model/parameter_table.h"
+
+namespace tessera::train {
+
+// Error{config} when the configuration asks for what this build cannot do (each thing named).
+void require_available(const Config& config);
+
+struct Data {
+  std::unique_ptr<data::TokenSource> train, valid;  // valid may be null
+};
+// Opens data.train and data.valid. Error{config} when data.train is empty, has no whole sample, or
+// its vocabulary is larger than model.vocab.
+Data open_data(const Config& config);
+
+// The start-up lines on rank 0: run, model, ranks, data, memory by segment.
+void report_start(const Config& config, const std::string& run_path, const comm::Topology& topology,
+                  const Data& data, const model::ParameterTable& table, const MemoryPlan& plan,
+                  std::int64_t threads);
+
+// The table of a memory plan, as printed there and by `tessera plan`.
+std::string memory_table(const MemoryPlan& plan);
+// Two lines on a model: kind, sizes, parameters, FLOPs a token.
+std::string model_lines(const ModelConfig& config, const model::ParameterTable& table);
+
+// Version and commit of this program: "0.1.0+1a2b3c4".
+std::string build_name();
+
+}  // namespace tessera::train

@@ -1,0 +1,334 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <numbers>
+
+#include <spdlog/spdlog.h>
+
+#include "checkpoints/checkpoint.h"
+#include "config/load.h"
+#include "core/error.h"
+#include "core/file_system.h"
+#include "core/integers.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "core/text.h"
+#include "core/threads.h"
+#include "data/loader.h"
+#include "model/architecture.h"
+#include "model/initialise.h"
+#include "optim/schedule.h"
+#include "parallel/engine.h"
+#include "train/metrics.h"
+#include "train/resume.h"
+#include "train/run_folder.h"
+#include "train/save.h"
+#include "train/setup.h"
+#include "train/signals.h"
+
+namespace tessera::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kMostBadSteps = 10;  // non-finite steps in a row
+constexpr int kMostBadSaves = 3;   // failed saves in a row
+constexpr int kLogLines = 25;      // lines a run writes where there is no terminal
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+class Trainer {
+ public:
+  Trainer(const Config& config, const TrainOptions& options, comm::Session& session)
+      : config_(config),
+        options_(options),
+        ranks_(session.world()),
+        topology_(comm::make_topology(config, ranks_.rank(), ranks_.size())),
+        folder_(config.run.root, config.run.name),
+        threads_(use_threads(session.local_ranks())) {}
+
+  TrainOutcome run();
+
+ private:
+  bool first() const { return topology_.rank == 0; }
+  void open_folder();
+  void set_up();
+  void start_or_resume();
+  // One optimizer step; returns whether somebody asked to stop after it.
+  bool step();
+  void apply(const parallel::Agreement& agreement, StepMetrics& metrics);
+  void report(const StepMetrics& metrics);
+  void evaluate();
+  void save();
+
+  const Config& config_;
+  const TrainOptions& options_;
+  comm::Communicator& ranks_;
+  comm::Topology topology_;
+  RunFolder folder_;
+  std::int64_t threads_;
+  StopSignals signals_;
+
+  Data data_;
+  std::unique_ptr<parallel::Engine<float>> engine_;
+  std::unique_ptr<Arena> arena_;
+  std::unique_ptr<data::Loader> loader_;
+  std::unique_ptr<MetricsFile> metrics_;
+  std::unique_ptr<ProgressLine> progress_;
+
+  checkpoints::TrainingState state_;
+  std::int64_t last_step_ = 0;  // of this job
+  std::int64_t saved_step_ = -1;
+  int bad_steps_ = 0, bad_saves_ = 0;
+  bool save_requested_ = false;
+  double recent_rate_ = 0;  // steps a second, smoothed
+  TrainOutcome outcome_;
+};
+
+void Trainer::open_folder() {
+  FileSystem& files = FileSystem::posix();
+  if (first()) {
+    folder_.open();
+    if (options_.fresh) {
+      files.remove_all(folder_.checkpoints());
+      files.remove_all(folder_.metrics());
+      files.create_directories(folder_.checkpoints());
+    }
+  }
+  ranks_.barrier();
+  setup_log(static_cast<int>(topology_.rank), folder_.log(topology_.rank));
+  progress_ = std::make_unique<ProgressLine>(first());
+}
+
+void Trainer::set_up() {
+  data_ = open_data(config_);
+  engine_ = std::make_unique<parallel::Engine<float>>(config_, topology_, ranks_);
+  MemoryPlan plan;
+  engine_->plan(plan);
+  report_start(config_, folder_.path(), topology_, data_, engine_->table(), plan, threads_);
+  arena_ = std::make_unique<Arena>(plan);
+  engine_->bind(*arena_);
+}
+
+void Trainer::start_or_resume() {
+  std::vector<std::string> refused;
+  std::string path;
+  if (first())
+    path = checkpoints::newest_checkpoint(FileSystem::posix(), folder_.checkpoints(), refused);
+  path = comm::broadcast_text(ranks_, path);
+  for (const std::string& why : refused) spdlog::warn("not a usable checkpoint: {}", why);
+
+  if (path.empty()) {
+    model::initialise(engine_->table(), config_.seed, engine_->parameters());
+    if (first()) spdlog::info("new run, seed {}", config_.seed);
+  } else {
+    const checkpoints::CheckpointReader reader(path);
+    state_ = reader.state();
+    const Config saved = parse_config(state_.config_yaml, path + "/config.yaml", path);
+    const ResumeCheck check = check_resume(saved, config_, state_, data_.train->digest());
+    require_resumable(check, options_.allow_changes, path);
+    load_checkpoint(*engine_, reader);
+    if (first()) {
+      spdlog::info("resumed from {} (step {})", path, state_.step);
+      for (const std::string& change : check.flagged) spdlog::warn("changed: {}", change);
+      for (const std::string& change : check.noted) spdlog::info("changed: {}", change);
+      if (state_.ranks != topology_.world || state_.threads != threads_)
+        spdlog::info(
+            "layout {} x {} -> {} x {} (ranks x threads): equal to rounding, not to the bit",
+            state_.ranks, state_.threads, topology_.world, threads_);
+    }
+    saved_step_ = state_.step;
+    outcome_.checkpoint = path;
+  }
+  state_.config_yaml = resolved_config(config_);
+  state_.config_hash = config_hash(config_);
+  state_.train_digest = data_.train->digest();
+  state_.valid_digest = data_.valid ? data_.valid->digest() : "";
+  state_.ranks = topology_.world;
+  state_.threads = threads_;
+  state_.build = build_name();
+  outcome_.first_step = outcome_.step = state_.step;
+  last_step_ = config_.train.stop_at > 0 ? config_.train.stop_at : config_.train.steps;
+
+  if (first()) {
+    write_atomically(FileSystem::posix(), folder_.config(), state_.config_yaml);
+    metrics_ = std::make_unique<MetricsFile>(folder_.metrics(), state_.step);
+  }
+  loader_ = std::make_unique<data::Loader>(
+      *data_.train,
+      data::LoaderOptions{config_.train.global_batch, config_.train.micro_batch, topology_.replica,
+                          topology_.replicas, state_.step, std::max(state_.step, last_step_)});
+}
+
+bool Trainer::step() {
+  const auto start = Clock::now();
+  const double waited = loader_->waited_seconds();
+  const std::int64_t context = config_.model.context;
+  const std::int64_t micro_batches =
+      config_.train.global_batch / (config_.train.micro_batch * topology_.replicas);
+  const double targets = static_cast<double>(config_.train.global_batch) *
+                         static_cast<double>(model::targets_a_sample(config_.model));
+  double loss_sum = 0;
+  std::int64_t bytes = 0, counted = 0;
+  engine_->zero_gradients();
+  for (std::int64_t m = 0; m < micro_batches; ++m) {
+    const data::Batch& batch = loader_->next();
+    loss_sum += engine_->accumulate({batch.sequences, batch.ids.data(), batch.targets.data()},
+                                    1.0 / targets);
+    bytes +=
+        eval::target_bytes(batch.targets.data(), batch.sequences, context,
+                           model::first_target(config_.model), data_.train->token_bytes(), counted);
+  }
+  engine_->reduce_gradients();
+  const bool stop = signals_.requested() || (first() && folder_.take_stop_request());
+  const bool save = first() && folder_.take_save_request();
+  const parallel::Agreement agreement =
+      engine_->agree({loss_sum, static_cast<double>(bytes), stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
+
+  StepMetrics metrics;
+  metrics.loss = agreement.sums[0] / targets;
+  metrics.bits_per_byte =
+      agreement.sums[1] > 0 ? agreement.sums[0] / std::numbers::ln2 / agreement.sums[1] : 0;
+  metrics.grad_norm = agreement.gradient_norm;
+  apply(agreement, metrics);
+
+  state_.step += 1;
+  state_.samples += config_.train.global_batch;
+  state_.tokens += config_.train.global_batch * context;
+  metrics.step = state_.step;
+  metrics.tokens = state_.tokens;
+  const double seconds = seconds_since(start);
+  metrics.step_ms = 1e3 * seconds;
+  metrics.tokens_per_second = static_cast<double>(config_.train.global_batch * context) / seconds;
+  metrics.data_wait_ms = 1e3 * (loader_->waited_seconds() - waited);
+  report(metrics);
+  outcome_.loss = metrics.loss;
+  save_requested_ = agreement.sums[3] > 0;
+  return agreement.sums[2] > 0;
+}
+
+void Trainer::apply(const parallel::Agreement& agreement, StepMetrics& metrics) {
+  metrics.learning_rate =
+      optim::learning_rate(config_.optimizer, config_.train.steps, state_.step + 1);
+  if (!agreement.finite) {
+    metrics.skipped = true;
+    ++state_.skipped;
+    const std::string tensor = agreement.bad_tensor >= 0
+                                   ? engine_->table()[agreement.bad_tensor].name
+                                   : std::string("the loss");
+    const std::string where = fmt::format(
+        "step {}: {} is not finite (samples {} to {} of the run's order)", state_.step + 1, tensor,
+        state_.samples, state_.samples + config_.train.global_batch - 1);
+    if (++bad_steps_ >= kMostBadSteps)
+      throw Error(Category::disagreement,
+                  fmt::format("{}, the {}th such step in a row: lower optimizer.lr or look at the "
+                              "data; the last checkpoint is {}",
+                              where, bad_steps_,
+                              outcome_.checkpoint.empty() ? "none" : outcome_.checkpoint));
+    if (first()) spdlog::warn("{}: step skipped", where);
+    return;
+  }
+  bad_steps_ = 0;
+  const double clip = config_.optimizer.clip;
+  const double scale = clip > 0 ? std::min(1.0, clip / (agreement.gradient_norm + 1e-6)) : 1.0;
+  // Skipped steps made no update: Adam's bias correction counts updates.
+  engine_->update(state_.step + 1 - state_.skipped, metrics.learning_rate, scale);
+}
+
+void Trainer::report(const StepMetrics& m) {
+  if (!first()) return;
+  metrics_->step(m);
+  const double rate = 1e3 / m.step_ms;
+  recent_rate_ = recent_rate_ == 0 ? rate : 0.95 * recent_rate_ + 0.05 * rate;
+  const std::string line = fmt::format(
+      "step {}/{}  loss {:.4f}  {:.3f} bits/byte  norm {:.3g}  lr {:.2e}  {} tok/s  ETA {}", m.step,
+      last_step_, m.loss, m.bits_per_byte, m.grad_norm, m.learning_rate,
+      human_count(m.tokens_per_second),
+      human_duration(static_cast<double>(last_step_ - m.step) / recent_rate_));
+  progress_->show(line);
+  const std::int64_t every = std::max<std::int64_t>(1, config_.train.steps / kLogLines);
+  if (m.step % every == 0 || m.step == last_step_ || m.step == outcome_.first_step + 1) {
+    progress_->clear();
+    spdlog::info("{}", line);
+  }
+}
+
+void Trainer::evaluate() {
+  if (!data_.valid) return;
+  const eval::LossResult r = eval::evaluate_loss(engine_->stage(), *data_.valid, ranks_,
+                                                 config_.eval.batches * config_.train.global_batch);
+  outcome_.evaluation = r;
+  state_.valid_loss = r.loss;
+  if (!first()) return;
+  progress_->clear();
+  spdlog::info(
+      "validation at step {}: loss {:.4f}, perplexity {:.2f}, {:.4f} bits/byte ({} tokens, "
+      "{})",
+      state_.step, r.loss, r.perplexity, r.bits_per_byte, with_commas(r.targets),
+      human_duration(r.seconds));
+  metrics_->write("eval", {{"step", state_.step},
+                           {"loss", r.loss},
+                           {"perplexity", r.perplexity},
+                           {"bits_per_byte", r.bits_per_byte},
+                           {"targets", r.targets},
+                           {"bytes", r.bytes},
+                           {"seconds", r.seconds}});
+}
+
+void Trainer::save() {
+  if (saved_step_ == state_.step) return;
+  const auto start = Clock::now();
+  try {
+    outcome_.checkpoint = save_checkpoint(*engine_, ranks_, folder_.checkpoints(), state_,
+                                          config_.checkpoint, data_.train->tokenizer_json());
+  } catch (const Error& error) {
+    if (error.category() != Category::io || ++bad_saves_ >= kMostBadSaves) throw;
+    if (first()) spdlog::error("checkpoint failed, training goes on: {}", error.what());
+    return;
+  }
+  bad_saves_ = 0;
+  saved_step_ = state_.step;
+  if (!first()) return;
+  progress_->clear();
+  const double seconds = seconds_since(start);
+  spdlog::info("saved {} in {}", outcome_.checkpoint, human_duration(seconds));
+  metrics_->write("checkpoint",
+                  {{"step", state_.step}, {"path", outcome_.checkpoint}, {"seconds", seconds}});
+}
+
+TrainOutcome Trainer::run() {
+  require_available(config_);
+  open_folder();
+  set_up();
+  start_or_resume();
+  const auto start = Clock::now();
+  if (state_.step >= last_step_ && first())
+    spdlog::info("nothing to do: {} steps are done, {} were asked for", state_.step, last_step_);
+  const auto due = [&](std::int64_t every) { return every > 0 && state_.step % every == 0; };
+  while (state_.step < last_step_ && !outcome_.stopped) {
+    outcome_.stopped = step();
+    const bool last = state_.step == last_step_ || outcome_.stopped;
+    if (due(config_.eval.every) || (last && !outcome_.stopped && config_.eval.every > 0))
+      evaluate();
+    if (due(config_.checkpoint.every) || last || save_requested_) save();
+  }
+  if (saved_step_ != state_.step && outcome_.step != state_.step)
+    throw Error(Category::io, "the last checkpoint could not be written: see " + folder_.log(0));
+  outcome_.step = state_.step;
+  outcome_.seconds = seconds_since(start);
+  ranks_.barrier();
+  return outcome_;
+}
+
+}  // namespace
+
+TrainOutcome train(const Config& config, const TrainOptions& options, comm::Session& session) {
+  return Trainer(config, options, session).run();
+}
+
+}  // namespace tessera::train
