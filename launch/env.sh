@@ -27,10 +27,4 @@ if [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}" ] ||
   export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
 fi
 
-# mpirun hands standard error on through a pipe, so a rank cannot see that a terminal is at its end.
-# 1 = draw the progress line all the same.
-if [ -t 2 ]; then
-  export TESSERA_PROGRESS="${TESSERA_PROGRESS:-1}"
-fi
-
 # Not set here: OMP_NUM_THREADS. Tessera computes the threads of a rank; set it to overrule that.

@@ -13,7 +13,11 @@ if [ $# -lt 2 ]; then
   exit 64
 fi
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+# shellcheck source=launch/env.sh
 . "$here/env.sh"
+# mpirun hands standard error on through a pipe, so a rank cannot see that a terminal is at its end:
+# 1 = draw the progress line all the same.
+if [ -t 2 ]; then export TESSERA_PROGRESS="${TESSERA_PROGRESS:-1}"; fi
 if ! command -v mpirun > /dev/null; then
   echo "launch/local.sh: mpirun is not installed: run launch/setup.sh" >&2
   exit 69

@@ -1,0 +1,101 @@
+# shellcheck shell=bash
+# Running a script's phases: one after the other, timed, each with a log, ending the script with one
+# clear line and the phase's own exit code when one fails. Sourced by quickstart.sh and tests/run.sh.
+#
+# The script sets these two before its first phase.
+phases_name="${phases_name:-}" # first word of every message
+phases_logs="${phases_logs:-}" # folder of the logs
+
+phases_labels=()
+phases_milliseconds=()
+
+say() { echo "$phases_name: $*"; }
+
+milliseconds_now() {
+  local now="${EPOCHREALTIME/[.,]/}"
+  echo "${now%???}"
+}
+
+# in_seconds MILLISECONDS: "3.4 s", "2 min 05 s"
+in_seconds() {
+  if [ "$1" -lt 60000 ]; then
+    echo "$(($1 / 1000)).$(($1 % 1000 / 100)) s"
+  else
+    printf '%d min %02d s\n' $(($1 / 60000)) $(($1 % 60000 / 1000))
+  fi
+}
+
+# run_phase quiet|live LABEL COMMAND...: output goes to $phases_logs/LABEL.log, and to the screen too
+# when `live`. Ends the script when the command fails. Time of an earlier phase of this label adds up.
+run_phase() {
+  local mode="$1" label="$2" status=0 start log
+  shift 2
+  mkdir -p "$phases_logs"
+  log="$phases_logs/${label// /-}.log"
+  start="$(milliseconds_now)"
+  if [ "$mode" = live ]; then
+    # tee outlives Ctrl-C, so that the command can still say how it ended.
+    set -o pipefail
+    "$@" < /dev/null 2>&1 | tee -i "$log" || status="${PIPESTATUS[0]}"
+    sed -i 's/.*\r\x1b\[K//' "$log" # progress lines that were drawn over
+  else
+    "$@" < /dev/null > "$log" 2>&1 || status=$?
+  fi
+  add_phase_time "$label" $(($(milliseconds_now) - start))
+  if [ "$status" -ne 0 ]; then
+    [ "$mode" = live ] || tail -n 30 "$log" >&2
+    echo "$phases_name: $label failed with exit code $status; all it printed is in $log" >&2
+    exit "$status"
+  fi
+}
+
+add_phase_time() {
+  local i
+  for i in "${!phases_labels[@]}"; do
+    if [ "${phases_labels[$i]}" = "$1" ]; then
+      phases_milliseconds[i]=$((phases_milliseconds[i] + $2))
+      return
+    fi
+  done
+  phases_labels+=("$1")
+  phases_milliseconds+=("$2")
+}
+
+# The phases so far in one line: "set-up 0.1 s, build 2 min 05 s".
+phase_times() {
+  local i line=''
+  for i in "${!phases_labels[@]}"; do
+    line+="${line:+, }${phases_labels[$i]} $(in_seconds "${phases_milliseconds[$i]}")"
+  done
+  echo "$line"
+}
+
+# The same as rows, with the sum.
+phase_table() {
+  local i sum=0
+  for i in "${!phases_labels[@]}"; do
+    printf '  %-12s %12s\n' "${phases_labels[$i]}" "$(in_seconds "${phases_milliseconds[$i]}")"
+    sum=$((sum + phases_milliseconds[i]))
+  done
+  printf '  %-12s %12s\n' 'in all' "$(in_seconds "$sum")"
+}
+
+# The -D option that compiles CUDA kernels for one architecture: that of this machine's GPU, or Hopper
+# where no GPU can be asked. Nothing for a GPU that has no list of its own.
+cuda_architecture_option() {
+  local capability
+  capability="$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1)" || true
+  case "$capability" in
+    8.*) echo -DTESSERA_CUDA_ARCHITECTURES=80-real ;;
+    9.0 | '') echo -DTESSERA_CUDA_ARCHITECTURES=90a-real ;;
+  esac
+}
+
+# The CUDA compiler, where CMake will look for it.
+nvcc_path() {
+  local candidate
+  for candidate in "${CUDACXX:-}" nvcc /usr/local/cuda/bin/nvcc; do
+    if [ -n "$candidate" ] && command -v "$candidate"; then return; fi
+  done
+  return 0
+}
