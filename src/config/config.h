@@ -66,8 +66,8 @@ struct TrainConfig {
 };
 
 struct OptimizerConfig {
-  double lr = 6e-4;            // peak
-  std::int64_t warmup = 3000;  // steps
+  double lr = 6e-4;           // peak
+  std::int64_t warmup = 100;  // steps
   LearningRateSchedule schedule = LearningRateSchedule::cosine;
   double min_lr_ratio = 0.1;     // floor / peak
   std::int64_t decay_steps = 0;  // wsd: length of the last phase; 0 = a tenth of train.steps
