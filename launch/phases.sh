@@ -39,7 +39,13 @@ run_phase() {
     "$@" < /dev/null 2>&1 | tee -i "$log" || status="${PIPESTATUS[0]}"
     sed -i 's/.*\r\x1b\[K//' "$log" # progress lines that were drawn over
   else
+    : > "$log"
+    [ ! -t 2 ] || show_last_line "$log" &
+    local watcher=$!
     "$@" < /dev/null > "$log" 2>&1 || status=$?
+    kill "$watcher" 2> /dev/null || true
+    wait "$watcher" 2> /dev/null || true
+    [ ! -t 2 ] || printf '\r\033[K' >&2
   fi
   add_phase_time "$label" $(($(milliseconds_now) - start))
   if [ "$status" -ne 0 ]; then
@@ -47,6 +53,15 @@ run_phase() {
     echo "$phases_name: $label failed with exit code $status; all it printed is in $log" >&2
     exit "$status"
   fi
+}
+
+# Keeps the last line of a growing log on the terminal, drawn over itself.
+show_last_line() {
+  local line
+  while sleep 0.3 && kill -0 "$$" 2> /dev/null; do
+    line="$(tail -n 1 "$1" | tr -d '\r\033')"
+    printf '\r\033[K%s' "${line:0:$((${COLUMNS:-80} - 1))}" >&2
+  done
 }
 
 add_phase_time() {
@@ -78,24 +93,4 @@ phase_table() {
     sum=$((sum + phases_milliseconds[i]))
   done
   printf '  %-12s %12s\n' 'in all' "$(in_seconds "$sum")"
-}
-
-# The -D option that compiles CUDA kernels for one architecture: that of this machine's GPU, or Hopper
-# where no GPU can be asked. Nothing for a GPU that has no list of its own.
-cuda_architecture_option() {
-  local capability
-  capability="$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1)" || true
-  case "$capability" in
-    8.*) echo -DTESSERA_CUDA_ARCHITECTURES=80-real ;;
-    9.0 | '') echo -DTESSERA_CUDA_ARCHITECTURES=90a-real ;;
-  esac
-}
-
-# The CUDA compiler, where CMake will look for it.
-nvcc_path() {
-  local candidate
-  for candidate in "${CUDACXX:-}" nvcc /usr/local/cuda/bin/nvcc; do
-    if [ -n "$candidate" ] && command -v "$candidate"; then return; fi
-  done
-  return 0
 }

@@ -32,7 +32,7 @@ case "${1:-}" in
     ;;
 esac
 
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 mkdir -p "$root/build"
 log="$root/build/setup.log"
 # Optional packages that an earlier run could not get; not asked for again.

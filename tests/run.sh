@@ -3,12 +3,13 @@
 #   tests/run.sh [CTEST_ARGUMENT...]      for instance: tests/run.sh -R kernels
 # Works from any folder and without a terminal. Ends with ctest's summary and its exit code.
 set -eu
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)"
 cd "$root"
 . launch/env.sh
-# shellcheck disable=SC2034  # phases.sh reads both.
-phases_name=tests phases_logs="$root/build/tests"
 . launch/phases.sh
+. launch/build.sh
+phases_name=tests
+phases_logs="$root/build/tests"
 
 case "${1:-}" in
   -h | --help)
@@ -19,17 +20,7 @@ esac
 
 run_phase live set-up launch/setup.sh
 
-configure=(cmake --preset release -G Ninja -DTESSERA_TESTS=ON -DTESSERA_CUDA=AUTO)
-nvcc="$(nvcc_path)"
-if [ -n "$nvcc" ]; then
-  export CUDACXX="$nvcc"
-  architecture="$(cuda_architecture_option)"
-  [ -z "$architecture" ] || configure+=("$architecture")
-fi
-if [ -e build/release/CMakeCache.txt ] && ! grep -q '^CMAKE_GENERATOR:INTERNAL=Ninja$' build/release/CMakeCache.txt; then
-  configure+=(--fresh)
-fi
-run_phase quiet configure "${configure[@]}"
+run_phase quiet configure configure release -DTESSERA_TESTS=ON -DTESSERA_CUDA=AUTO
 grep -h 'Tessera:' build/tests/configure.log || true
 say "building with $(nproc) processes (log: build/tests/build.log)"
 run_phase quiet build cmake --build build/release -j "$(nproc)"
