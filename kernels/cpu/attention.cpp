@@ -19,9 +19,16 @@ AttentionShape fused_attention_shape(std::int64_t windows, std::int64_t length, 
 namespace cpu {
 namespace {
 
+constexpr std::int64_t kFewQueries = 4;
+
 void check(const AttentionShape& s) {
   TESSERA_CHECK(s.windows >= 0 && s.heads >= 0 && s.head_size > 0);
   TESSERA_CHECK(s.queries >= 0 && s.queries <= s.keys);
+}
+
+// Tiles pay where keys are read again by many queries.
+bool use_rows(const AttentionShape& s) {
+  return s.keys <= kTinyWindow || s.queries <= kFewQueries;
 }
 
 }  // namespace
@@ -29,13 +36,13 @@ void check(const AttentionShape& s) {
 template <typename T>
 void attention_forward(const AttentionForward<T>& a) {
   check(a.shape);
-  attention_forward_rows(a);
+  use_rows(a.shape) ? attention_forward_rows(a) : attention_forward_tiles(a);
 }
 
 template <typename T>
 void attention_backward(const AttentionBackward<T>& a) {
   check(a.shape);
-  attention_backward_rows(a);
+  use_rows(a.shape) ? attention_backward_rows(a) : attention_backward_tiles(a);
 }
 
 template void attention_forward(const AttentionForward<float>&);

@@ -13,4 +13,10 @@ void attention_forward_rows(const AttentionForward<T>& args);
 template <typename T>
 void attention_backward_rows(const AttentionBackward<T>& args);
 
+// As matrix products over tiles of queries: long windows.
+template <typename T>
+void attention_forward_tiles(const AttentionForward<T>& args);
+template <typename T>
+void attention_backward_tiles(const AttentionBackward<T>& args);
+
 }  // namespace tessera::kernels::cpu
