@@ -13,10 +13,11 @@ namespace tessera {
 
 // Loads `path` (with `base: other.yaml`, relative to the file that names it; the nearer file wins)
 // and applies overrides such as "train.steps=100", "data.train=[{path: a, weight: 2}]" (values are
-// YAML). Error{config} listing every problem, one line each: place (file:line or the override),
-// key, what was found and expected, and the nearest valid key. Refused: unknown and repeated keys,
-// wrong types, impossible values or combinations, anchors and aliases, files over 1 MiB, nesting
-// deeper than 32, base chains longer than 8 or circular.
+// YAML; of two for one key the later wins). `a.b: 1` in a file means `a: {b: 1}`. Error{config}
+// listing every problem, one line each: place (file:line or the override), key, what was found and
+// expected, and the nearest valid key. Refused: unknown and repeated keys, wrong types, impossible
+// values or combinations, anchors and aliases, files over 1 MiB, nesting deeper than 32, base
+// chains longer than 8 or circular.
 Config load_config(const std::string& path, const std::vector<std::string>& overrides = {});
 
 // The same from text; `name` stands for the file in messages. Relative `base:` starts at `folder`.
