@@ -26,23 +26,23 @@ in_seconds() {
 }
 
 # run_phase quiet|live LABEL COMMAND...: output goes to $phases_logs/LABEL.log, and to the screen too
-# when `live`. Ends the script when the command fails. Time of an earlier phase of this label adds up.
+# when `live`. Ends the script when the command fails. A label that comes again goes on in its log and its time.
 run_phase() {
   local mode="$1" label="$2" status=0 start log
   shift 2
   mkdir -p "$phases_logs"
   log="$phases_logs/${label// /-}.log"
+  case " ${phases_labels[*]} " in *" $label "*) ;; *) : > "$log" ;; esac
   start="$(milliseconds_now)"
   if [ "$mode" = live ]; then
     # tee outlives Ctrl-C, so that the command can still say how it ended.
     set -o pipefail
-    "$@" < /dev/null 2>&1 | tee -i "$log" || status="${PIPESTATUS[0]}"
+    "$@" < /dev/null 2>&1 | tee -i -a "$log" || status="${PIPESTATUS[0]}"
     sed -i 's/.*\r\x1b\[K//' "$log" # progress lines that were drawn over
   else
-    : > "$log"
     [ ! -t 2 ] || show_last_line "$log" &
     local watcher=$!
-    "$@" < /dev/null > "$log" 2>&1 || status=$?
+    "$@" < /dev/null >> "$log" 2>&1 || status=$?
     kill "$watcher" 2> /dev/null || true
     wait "$watcher" 2> /dev/null || true
     [ ! -t 2 ] || printf '\r\033[K' >&2
@@ -89,8 +89,8 @@ phase_times() {
 phase_table() {
   local i sum=0
   for i in "${!phases_labels[@]}"; do
-    printf '  %-12s %12s\n' "${phases_labels[$i]}" "$(in_seconds "${phases_milliseconds[$i]}")"
+    printf '  %-14s %12s\n' "${phases_labels[$i]}" "$(in_seconds "${phases_milliseconds[$i]}")"
     sum=$((sum + phases_milliseconds[i]))
   done
-  printf '  %-12s %12s\n' 'in all' "$(in_seconds "$sum")"
+  printf '  %-14s %12s\n' 'in all' "$(in_seconds "$sum")"
 }

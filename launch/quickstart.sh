@@ -53,7 +53,7 @@ config="configs/quickstart/$model.yaml"
 sample=data/sample
 data=runs/data/quickstart
 prompt='The history of the'
-trap 'echo; echo "quickstart: interrupted; the same command goes on from the last checkpoint" >&2; exit 130' INT
+trap 'echo; echo "quickstart: interrupted; run it again (without --fresh) to go on from the last checkpoint" >&2; exit 130' INT
 
 # --- Set up and build. Without a GPU nothing is compiled for one.
 say "1/7 set up"
@@ -81,6 +81,12 @@ setting() {
 }
 run="$(setting run root)/$(setting run name)"
 steps="$(setting train steps)"
+case "${run#/}:$steps" in
+  :* | *: | *:*[!0-9]*)
+    echo "quickstart: $phases_logs/config.yaml lacks run.root, run.name or train.steps" >&2
+    exit 70
+    ;;
+esac
 half=$(((steps + 1) / 2))
 if [ -z "$ranks" ]; then
   ranks=2
@@ -160,10 +166,11 @@ for line in sys.stdin.buffer:
 bytes="$(wc -c < "$valid")"
 # packed COMMAND...: bits per byte of the validation text under a compressor.
 packed() { awk -v n="$("$@" < "$valid" | wc -c)" -v bytes="$bytes" 'BEGIN { printf "%.3f", 8 * n / bytes }'; }
-read -r bits loss < <(python3 -c '
+result="$(python3 -c '
 import json, sys
 result = json.load(open(sys.argv[1]))
-print("%.3f %.4f" % (result["bits_per_byte"], result["loss"]))' "$phases_logs/eval.json")
+print("%.3f %.4f" % (result["bits_per_byte"], result["loss"]))' "$phases_logs/eval.json")"
+read -r bits loss <<< "$result"
 
 echo "Wall time"
 phase_table
