@@ -24,6 +24,7 @@ FORBIDDEN = {("model", "core/file_system.h"): "model code opens no files"}
 ONLY = {("checkpoints", "model"): {"model/parameter_table.h"}}
 
 OUTSIDE_SRC = {"kernels", "data", "checkpoints"}
+CLOSING = {'"': '"', "<": ">"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 # nvcc compiles .cu files as C++17; these libraries' and C++20's headers fail there.
@@ -104,7 +105,7 @@ def check(root):
     for path in code:
         module = module_of(path)
         for number, bracket, name in includes(root, path):
-            place = f"{path}:{number}: #include {bracket}{name}"
+            place = f"{path}:{number}: #include {bracket}{name}{CLOSING[bracket]}"
             if bracket == '"' and (".." in name.split("/") or
                                    (resolve(known, name) is None and path.parent / name in known)):
                 complaints.append(f"{place}: include paths start at the root or at src/")

@@ -79,7 +79,7 @@ class HouseTest(unittest.TestCase):
         for path, name, reason in cases:
             with self.subTest(path=path, name=name):
                 self.expect(dependencies.check, {path: f'// why\n  # include "{name}"\n'},
-                            f'{path}:2: #include "{name}: {reason}')
+                            f'{path}:2: #include "{name}": {reason}')
 
     def test_the_rightmost_modules_and_tests_see_everything(self):
         text = "".join(f'#include "{name}"\n' for name in (
@@ -90,8 +90,8 @@ class HouseTest(unittest.TestCase):
     def test_include_paths_start_at_the_root(self):
         self.expect(dependencies.check, {"src/core/a.h": '#include "error.h"\n',
                                          "tests/a.cpp": '#include "../src/core/error.h"\n'},
-                    'src/core/a.h:1: #include "error.h: include paths start',
-                    'tests/a.cpp:1: #include "../src/core/error.h: include paths start')
+                    'src/core/a.h:1: #include "error.h": include paths start',
+                    'tests/a.cpp:1: #include "../src/core/error.h": include paths start')
 
     def test_device_code_stays_clear_of_headers_nvcc_cannot_compile(self):
         self.expect(dependencies.check, {"kernels/cuda/a.cu": "#include <spdlog/spdlog.h>\n"},
