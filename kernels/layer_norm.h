@@ -20,7 +20,7 @@ struct LayerNormForward {
   double eps = 1e-5;
   const T* x = nullptr;
   const T *gain1 = nullptr, *bias1 = nullptr;
-  T* y1 = nullptr;  // may be x where y2 is null
+  T* y1 = nullptr;                             // may be x where y2 is null
   const T *gain2 = nullptr, *bias2 = nullptr;  // null with y2
   T* y2 = nullptr;
   T *mean = nullptr, *rstd = nullptr;  // [rows] each, written for the backward; may be null

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/integers.h"
+#include "kernels/cpu/openblas.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 
@@ -141,21 +142,11 @@ const char* gemm_library() {
 
 const char* gemm_warning() {
   static const std::string text = [] {
-    const std::string core = openblas("openblas_get_corename");
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const auto one_of = [&](std::initializer_list<const char*> names) {
-      return std::any_of(names.begin(), names.end(), [&](const char* n) { return core == n; });
-    };
-    const bool wide = one_of({"SkylakeX", "Cooperlake", "Sapphirerapids", "Zen4", "Zen5"});
-    const bool middle = one_of({"Haswell", "Zen", "Excavator"});
-    if (core.empty() || (avx512 && wide) || (!avx512 && (!avx2 || middle || wide)))
-      return std::string();
-    return "OpenBLAS runs its " + core + " kernels, which are older than this processor (" +
-           (avx512 ? "AVX-512" : "AVX2") +
-           "): set OPENBLAS_CORETYPE=" + (avx512 ? "SkylakeX" : "Haswell") +
-           " in the environment, or install libdnnl-dev and build again";
+    return openblas_warning(
+        openblas("openblas_get_corename"),
+        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"),
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
   }();
   return text.c_str();
 }

@@ -1,6 +1,7 @@
 // Matrix products of every transposition, stride and degenerate size, and linear layers.
 #include "kernels/gemm.h"
 
+#include "kernels/cpu/openblas.h"
 #include "kernels/linear.h"
 #include "tests/kernels/kernel_check.h"
 
@@ -77,6 +78,22 @@ TEST(GemmLibrary, IsNamedWithItsVersion) {
   EXPECT_TRUE(warning.empty() || name.find("oneDNN") != 0) << warning;
   EXPECT_TRUE(warning.empty() || warning.find("OPENBLAS_CORETYPE=") != std::string::npos)
       << warning;
+}
+
+TEST(GemmLibrary, OldOpenblasKernelsAreReportedWithTheCure) {
+  using cpu::openblas_warning;
+  for (const char* old : {"Prescott", "Nehalem", "Sandybridge", "Haswell", "Zen"}) {
+    const std::string text = openblas_warning(old, true, true);
+    EXPECT_NE(text.find(old), std::string::npos);
+    EXPECT_NE(text.find("OPENBLAS_CORETYPE=SkylakeX"), std::string::npos);
+  }
+  EXPECT_NE(openblas_warning("Nehalem", false, true).find("OPENBLAS_CORETYPE=Haswell"),
+            std::string::npos);
+  for (const char* fine : {"SkylakeX", "Cooperlake", "Sapphirerapids", ""})
+    EXPECT_EQ(openblas_warning(fine, true, true), "");
+  EXPECT_EQ(openblas_warning("Haswell", false, true), "");
+  EXPECT_EQ(openblas_warning("Zen", false, true), "");
+  EXPECT_EQ(openblas_warning("Nehalem", false, false), "");
 }
 
 template <typename T>

@@ -169,6 +169,18 @@ TYPED_TEST(LayerNormTest, DxMayBeTheResidualGradient) {
   expect_same_bits(shared, apart.dx, "dx");
 }
 
+TYPED_TEST(LayerNormTest, TheOneOutputMayBeTheInput) {
+  using T = TypeParam;
+  Case<T> c(7, 65, false);
+  c.forward();
+  std::vector<T> shared = c.x;
+  LayerNormForward<T> f;
+  f.rows = 7, f.width = 65, f.eps = kEps, f.x = shared.data(), f.y1 = shared.data();
+  f.gain1 = c.gain1.data(), f.bias1 = c.bias1.data();
+  layer_norm_forward(Queue{}, f);
+  expect_same_bits(shared, c.y1, "y1");
+}
+
 TYPED_TEST(LayerNormTest, SameBitsTwiceAndNanStaysInItsRow) {
   using T = TypeParam;
   Case<T> c(301, 67, true);
