@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "config_support.h"
+#include "tests/unit/config_support.h"
 
 namespace tessera {
 namespace {

@@ -1,7 +1,7 @@
 // core/: random numbers, digests, integers, files, text, JSON, memory.
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "core/error.h"
 #include "core/file_system.h"
