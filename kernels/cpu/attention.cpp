@@ -36,13 +36,23 @@ bool use_rows(const AttentionShape& s) {
 template <typename T>
 void attention_forward(const AttentionForward<T>& a) {
   check(a.shape);
-  use_rows(a.shape) ? attention_forward_rows(a) : attention_forward_tiles(a);
+  if (attention_is_tiny<T>(a.shape))
+    attention_forward_tiny(a);
+  else if (use_rows(a.shape))
+    attention_forward_rows(a);
+  else
+    attention_forward_tiles(a);
 }
 
 template <typename T>
 void attention_backward(const AttentionBackward<T>& a) {
   check(a.shape);
-  use_rows(a.shape) ? attention_backward_rows(a) : attention_backward_tiles(a);
+  if (attention_is_tiny<T>(a.shape))
+    attention_backward_tiny(a);
+  else if (use_rows(a.shape))
+    attention_backward_rows(a);
+  else
+    attention_backward_tiles(a);
 }
 
 template void attention_forward(const AttentionForward<float>&);

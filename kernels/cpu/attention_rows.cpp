@@ -1,4 +1,5 @@
-// Attention query by query: short windows and decoding.
+// Attention query by query: decoding (one query beside keys that are read once, so memory sets the
+// pace), and shapes that neither registers nor tiles suit.
 #include <cmath>
 #include <limits>
 
@@ -24,6 +25,9 @@ void add(std::int64_t n, T factor, const T* from, T* to) {
 }
 
 template <typename T>
+constexpr T kLowest = -std::numeric_limits<T>::infinity();
+
+template <typename T>
 void forward(const AttentionForward<T>& a, std::int64_t w, std::int64_t h, T* p) {
   const AttentionShape& s = a.shape;
   const T scale = T{1} / std::sqrt(static_cast<T>(s.head_size));
@@ -35,21 +39,23 @@ void forward(const AttentionForward<T>& a, std::int64_t w, std::int64_t h, T* p)
     T* out = a.out + ((w * s.queries + i) * s.heads + h) * s.head_size;
     const std::int64_t last = s.keys - s.queries + i;
     bool any = false;
-    T most = -std::numeric_limits<T>::infinity(), sum = 0;
+    T most = kLowest<T>;
     for (std::int64_t j = 0; j <= last; ++j) {
-      if (mask && !mask[j]) continue;
-      any = true;
-      p[j] = scale * dot(q, k + j * s.kv_row, s.head_size);
+      const bool allowed = !mask || mask[j];
+      any = any || allowed;
+      p[j] = allowed ? scale * dot(q, k + j * s.kv_row, s.head_size) : kLowest<T>;
       most = most > p[j] ? most : p[j];
     }
-    for (std::int64_t j = 0; j < s.head_size; ++j) out[j] = 0;
+    vector_loop<T>(last + 1, [&](std::int64_t j, auto part) {
+      store(p + j, exp(load(p + j, part) - most), part);
+    });
+    T sum = 0;
+    for (std::int64_t j = 0; j <= last; ++j) sum += !mask || mask[j] ? p[j] : T{0};
+    for (std::int64_t x = 0; x < s.head_size; ++x) out[x] = 0;
+    const T inverse = T{1} / sum;
     for (std::int64_t j = 0; j <= last; ++j)
-      if (!mask || mask[j]) sum += p[j] = std::exp(p[j] - most);
-    for (std::int64_t j = 0; j <= last; ++j)
-      if (!mask || mask[j]) add(s.head_size, p[j] / sum, v + j * s.kv_row, out);
-    if (a.lse)
-      a.lse[(w * s.heads + h) * s.queries + i] =
-          any ? most + std::log(sum) : -std::numeric_limits<T>::infinity();
+      if (!mask || mask[j]) add(s.head_size, p[j] * inverse, v + j * s.kv_row, out);
+    if (a.lse) a.lse[(w * s.heads + h) * s.queries + i] = any ? most + std::log(sum) : kLowest<T>;
   }
 }
 

@@ -11,7 +11,7 @@ template <typename T>
 class AttentionTest : public ::testing::Test {};
 TYPED_TEST_SUITE(AttentionTest, Types);
 
-enum class Path { chosen, rows, tiles };
+enum class Path { chosen, rows, tiles, tiny };
 
 template <typename T>
 struct Case {
@@ -62,6 +62,8 @@ struct Case {
       cpu::attention_forward_rows(a);
     else if (path == Path::tiles)
       cpu::attention_forward_tiles(a);
+    else if (path == Path::tiny)
+      cpu::attention_forward_tiny(a);
     else
       attention_forward(Queue{}, a);
   }
@@ -78,6 +80,8 @@ struct Case {
       cpu::attention_backward_rows(a);
     else if (path == Path::tiles)
       cpu::attention_backward_tiles(a);
+    else if (path == Path::tiny)
+      cpu::attention_backward_tiny(a);
     else
       attention_backward(Queue{}, a);
   }
@@ -143,7 +147,8 @@ Expected reference(const Case<T>& c) {
 template <typename T>
 void check_paths(Case<T> c, const std::string& what) {
   const Expected e = reference(c);
-  for (const Path path : {Path::chosen, Path::rows, Path::tiles}) {
+  for (const Path path : {Path::chosen, Path::rows, Path::tiles, Path::tiny}) {
+    if (path == Path::tiny && !cpu::attention_is_tiny<T>(c.s)) continue;
     const std::string name = what + ", path " + std::to_string(static_cast<int>(path)) + ": ";
     c.finish();
     c.forward(path);
@@ -195,7 +200,7 @@ TYPED_TEST(AttentionTest, NoWindowsOrNoHeads) {
 
 TYPED_TEST(AttentionTest, AQueryWithoutKeysGivesZeroAndItsGradientIsZero) {
   using T = TypeParam;
-  for (const Path path : {Path::rows, Path::tiles}) {
+  for (const Path path : {Path::rows, Path::tiles, Path::tiny}) {
     Case<T> c(1, 6, 1, 8);
     c.mask = {0, 0, 0, 1, 1, 0};
     c.forward(path);
