@@ -1,12 +1,11 @@
 // Checkpoints: logical tensors on disk, whatever layout wrote them.
 //
 // RUN/checkpoints/step-00000100/
-//   manifest.json        written last; a checkpoint exists only if it parses and every digest
-//   matches part-00000.safetensors ... one a writing rank: fp32 slices `tensor[begin:end]` of
-//   parameters
-//                        ("param."), first and second moments ("m.", "v.") in flattened element
-//                        order
-//   config.yaml  tokenizer.json
+//   manifest.json   written last; a checkpoint exists only if it parses and every digest matches
+//   part-00000.safetensors ...   one a writing rank: fp32 slices `tensor[begin:end]` of parameters
+//                   ("param."), first and second moments ("m.", "v.") in flattened element order
+//   config.yaml
+//   tokenizer.json  where the data had one
 // Order: step-N.tmp/ -> parts, fsync each -> fsync folder -> manifest, fsync -> rename -> fsync
 // parent. Everything here works on names, shapes and byte ranges; layers are unknown to it.
 #pragma once
@@ -82,18 +81,30 @@ std::string commit_checkpoint(FileSystem& files, const std::string& folder,
                               const std::vector<TensorInfo>& tensors,
                               const std::vector<PartRecord>& parts,
                               const std::string& tokenizer_json);
+// Tidies FOLDER after a save that was cut off: step-N.old goes back to step-N where that is
+// missing, and other step-N.old and all step-N.tmp folders are removed. For the job that owns the
+// run alone (before it looks for a checkpoint to resume from; prepare_checkpoint does it too).
+void recover_checkpoints(FileSystem& files, const std::string& folder);
 // Removes all but the newest `keep` (>= 1) and the multiples of `keep_every` (0 = none), by rename
-// then removal, and leftover *.tmp folders. The newest complete one is never removed.
+// then removal, and leftover *.tmp folders. The newest complete one is never removed; a damaged one
+// counts for nothing and goes only when `keep` newer ones are complete (sizes are checked, digests
+// not).
 void apply_retention(FileSystem& files, const std::string& folder, std::int64_t keep,
                      std::int64_t keep_every);
 
 // --- Reading.
 
+// How much of a checkpoint is read before it is trusted.
+enum class Verify {
+  digests,  // every byte
+  sizes,    // manifest, file sizes and headers: for further readers of a checkpoint just verified
+};
+
 class CheckpointReader {
  public:
   // Opens PATH (a step folder), checks the manifest, sizes and every digest, and that slices cover
   // the tensors. Error{data} naming the file at fault.
-  explicit CheckpointReader(const std::string& path);
+  explicit CheckpointReader(const std::string& path, Verify verify = Verify::digests);
   ~CheckpointReader();
   CheckpointReader(CheckpointReader&&) noexcept;
 

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoints/mapped_file.h"
 #include "core/file_system.h"
 
 namespace tessera::checkpoints {
@@ -34,11 +35,12 @@ const char* type_name(TensorType type);  // "F32", "BF16", ...
 class SafetensorsReader {
  public:
   // Error{io} when it cannot be opened, Error{data} naming file and fault when it is not sound.
-  explicit SafetensorsReader(const std::string& path);
+  explicit SafetensorsReader(const std::string& path, Links links = Links::follow);
   ~SafetensorsReader();
   SafetensorsReader(SafetensorsReader&&) noexcept;
 
   const std::string& path() const;
+  const MappedFile& file() const;                   // all of it
   const std::vector<TensorEntry>& tensors() const;  // in file order
   const std::map<std::string, std::string>& metadata() const;
   const TensorEntry* find(const std::string& name) const;  // null when absent
