@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 namespace tessera::kernels::cpu {
 
@@ -78,24 +79,32 @@ inline V maximum(V a, V b) {
   return a > b ? a : b;
 }
 
+// Lanes [0, n / 2) or [n / 2, n) of a vector of n.
+template <bool upper, typename V, std::size_t... lane>
+inline auto half_of(V v, std::index_sequence<lane...>) {
+  return __builtin_shufflevector(v, v, (lane + (upper ? sizeof...(lane) : 0))...);
+}
+
 // Sum and maximum over lanes, always as the same tree.
 template <typename V>
 inline Element<V> sum_lanes(V v) {
-  constexpr int lanes = sizeof(V) / sizeof(Element<V>);
-  Element<V> x[lanes];
-  std::memcpy(x, &v, sizeof(v));
-  for (int half = lanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) x[i] += x[i + half];
-  return x[0];
+  constexpr std::size_t lanes = sizeof(V) / sizeof(Element<V>);
+  if constexpr (lanes == 2) {
+    return v[0] + v[1];
+  } else {
+    constexpr auto half = std::make_index_sequence<lanes / 2>();
+    return sum_lanes(half_of<false>(v, half) + half_of<true>(v, half));
+  }
 }
 template <typename V>
 inline Element<V> max_lanes(V v) {
-  constexpr int lanes = sizeof(V) / sizeof(Element<V>);
-  Element<V> x[lanes];
-  std::memcpy(x, &v, sizeof(v));
-  for (int half = lanes / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) x[i] = x[i] > x[i + half] ? x[i] : x[i + half];
-  return x[0];
+  constexpr std::size_t lanes = sizeof(V) / sizeof(Element<V>);
+  if constexpr (lanes == 2) {
+    return v[0] > v[1] ? v[0] : v[1];
+  } else {
+    constexpr auto half = std::make_index_sequence<lanes / 2>();
+    return max_lanes(maximum(half_of<false>(v, half), half_of<true>(v, half)));
+  }
 }
 
 template <typename T, typename Body>

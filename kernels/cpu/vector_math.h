@@ -16,7 +16,7 @@ namespace tessera::kernels::cpu {
 // e^x to about 1 ulp; results below the smallest normal number are 0, above the largest infinity;
 // NaN stays NaN. x = n ln 2 + r; e^r by a polynomial (relative error 3e-9), n into the exponent.
 inline Vec<float> exp(Vec<float> x) {
-  typedef std::int32_t Integers __attribute__((vector_size(kVectorBytes)));
+  typedef std::uint32_t Integers __attribute__((vector_size(kVectorBytes)));
   constexpr float kLog2e = 1.44269504f, kRound = 12582912.0f;  // 1.5 * 2^23
   constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   const Vec<float> shifted = x * kLog2e + kRound;  // n sits in the lowest bits
