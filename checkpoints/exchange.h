@@ -22,14 +22,18 @@ namespace tessera::checkpoints {
 void export_model(FileSystem& files, const CheckpointReader& checkpoint, const Config& config,
                   const std::string& out, TensorType type, bool force);
 
+// Whether FOLDER holds a config.json or tessera.json.
+bool describes_model(const std::string& folder);
+
 // The model configuration that files in FOLDER (model.safetensors or several shards with
 // model.safetensors.index.json, + config.json or tessera.json) describe.
 ModelConfig imported_config(const std::string& folder);
 
 // Reads every tensor of `tensors` from FOLDER and writes a checkpoint of step 0 with zero moments
 // below `run_folder`/checkpoints. Error{data} naming missing, superfluous or wrongly shaped
-// tensors. Returns the checkpoint's path.
+// tensors. `build` is TrainingState's. Returns the checkpoint's path.
 std::string import_model(FileSystem& files, const std::string& folder, const Config& config,
-                         const std::vector<TensorInfo>& tensors, const std::string& run_folder);
+                         const std::vector<TensorInfo>& tensors, const std::string& run_folder,
+                         const std::string& build);
 
 }  // namespace tessera::checkpoints
