@@ -96,6 +96,7 @@ void export_model(FileSystem& files, const CheckpointReader& checkpoint, const C
   // The descriptions go first and come back last: a half-written folder describes no model.
   for (const char* name : {kExportFile, kHuggingFaceFile, kTokenizerName})
     if (files.exists(out + "/" + name)) files.remove_all(out + "/" + name);
+  files.sync_directory(out);
   const std::string model_file = out + "/" + kModelFile;
   write_tensors(files, checkpoint, model_file + kTemporarySuffix, type);
   files.rename(model_file + kTemporarySuffix, model_file);
