@@ -60,8 +60,10 @@ class Faults : public ::testing::TestWithParam<Scenario> {
     const bool is_new = holds_values(reader, kNewSeed), is_old = holds_values(reader, kOldSeed);
     EXPECT_TRUE(is_new != is_old) << when;
     EXPECT_EQ(reader.state().step, is_new ? GetParam().new_step : 10) << when;
-    for (const std::string& name : FileSystem::posix().list(folder))
+    for (const std::string& name : FileSystem::posix().list(folder)) {
       EXPECT_TRUE(step_of_name(name)) << when << ": left behind " << name;
+      EXPECT_NO_THROW(CheckpointReader(folder + "/" + name)) << when << ": half of " << name;
+    }
     return is_new;
   }
 

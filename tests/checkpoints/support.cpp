@@ -33,6 +33,8 @@ std::string read_bytes(const std::string& path) {
 }
 
 void write_bytes(const std::string& path, std::string_view bytes) {
+  // A new file: ext4 makes a truncated one wait for the disk.
+  std::filesystem::remove(path);
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   EXPECT_TRUE(file.good()) << path;
