@@ -3,8 +3,8 @@
 //
 // Folder: sample k is tokens [k L, (k + 1) L) of the stream "shards in manifest order"; the tail
 // shorter than L is dropped. Blend of weights w: position p of the run draws its source by a fixed
-// low-discrepancy rule (the source whose share is furthest behind), each source being walked in its
-// own SampleOrder, so that the mixture is exact to one sample at every moment.
+// low-discrepancy rule (data/blend.h: the source whose next sample is due first), each source being
+// walked in its own SampleOrder, so that the mixture is exact to one sample at every moment.
 #pragma once
 
 #include <cstdint>

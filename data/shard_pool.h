@@ -1,0 +1,54 @@
+// Random access to the tokens of many shards with few open files and little memory: the least
+// recently used handles are closed, the most recently used chunks stay decoded.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "data/shard_folder.h"
+
+namespace tessera::data {
+
+class ShardPool {
+ public:
+  // Opens and checks every shard once. With `skip_bad` those that fail are left out with a warning;
+  // Error{data} when none is left. Returns the shards kept of each folder, as manifest indices.
+  std::vector<std::size_t> add(std::shared_ptr<const ShardFolder> folder, bool skip_bad);
+
+  // Shards in the order added.
+  std::size_t size() const { return shards_.size(); }
+  // Tokens [begin, begin + ids.size()) of a shard. Thread-safe. Error{data} as ShardReader.
+  void read(std::size_t shard, std::int64_t begin, std::span<std::int32_t> ids);
+
+  static constexpr std::size_t kOpenShards = 32;
+  static constexpr std::size_t kChunks = 16;
+
+ private:
+  struct Shard {
+    std::shared_ptr<const ShardFolder> folder;
+    std::size_t index = 0;  // in the folder's manifest
+    std::unique_ptr<ShardReader> reader;
+    std::int64_t used = 0;  // time of last use; 0: closed
+  };
+  struct Chunk {
+    std::size_t shard = 0;
+    std::int64_t number = -1;
+    std::int64_t used = 0;
+    std::vector<std::int32_t> ids;
+  };
+
+  ShardReader& open(std::size_t shard);
+  const std::vector<std::int32_t>& chunk(std::size_t shard, std::int64_t number,
+                                         ShardReader& reader);
+
+  std::mutex mutex_;
+  std::vector<Shard> shards_;
+  std::size_t open_ = 0;
+  std::vector<Chunk> chunks_ = std::vector<Chunk>(kChunks);
+  std::int64_t clock_ = 0;
+};
+
+}  // namespace tessera::data
