@@ -27,6 +27,11 @@ class Tokenizer {
   // may end inside a UTF-8 sequence when the ids do.
   virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
 
+  // What decode gives back for the ids of `text`: the text in the tokenizer's normal form (NFC, or
+  // as it is), invalid UTF-8 replaced. Tokens that take blanks beside them along, or a blank put
+  // before the text, are not accounted for.
+  virtual std::string normalized(std::string_view text) const = 0;
+
   // One past the largest id.
   virtual std::int64_t vocab_size() const = 0;
   // Id written after each document.
