@@ -30,7 +30,7 @@ class Hdf5Dataset {
   std::string path_, name_;
   std::size_t element_size_ = 0;
   bool is_signed_ = false, checksummed_ = false;
-  std::int64_t size_ = 0, chunk_ = 1, file_bytes_ = 0;
+  std::int64_t size_ = 0, chunk_ = 1;
   Hdf5Handle dataset_, file_space_;
 };
 
