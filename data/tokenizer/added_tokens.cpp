@@ -46,14 +46,8 @@ std::size_t blanks_behind(std::string_view text, std::size_t position) {
 
 AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
     : tokens_(std::move(tokens)), starts_(65536 / 64) {
-  const auto content = [](const AddedToken& a, const AddedToken& b) {
-    return a.content < b.content;
-  };
-  std::stable_sort(tokens_.begin(), tokens_.end(), content);
-  const auto alike = [](const AddedToken& a, const AddedToken& b) {
-    return a.content == b.content;
-  };
-  tokens_.erase(std::unique(tokens_.begin(), tokens_.end(), alike), tokens_.end());
+  std::sort(tokens_.begin(), tokens_.end(),
+            [](const AddedToken& a, const AddedToken& b) { return a.content < b.content; });
   for (const AddedToken& token : tokens_) {
     const unsigned first = static_cast<unsigned char>(token.content[0]);
     for (unsigned second = 0; second < 256; ++second) {

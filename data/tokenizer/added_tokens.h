@@ -28,7 +28,7 @@ class AddedTokenMatcher {
     std::size_t end;
   };
 
-  // Contents are not empty. Of tokens with equal content the first counts.
+  // Contents are not empty and differ.
   explicit AddedTokenMatcher(std::vector<AddedToken> tokens);
 
   bool empty() const { return tokens_.empty(); }
@@ -46,7 +46,7 @@ class AddedTokenMatcher {
     return starts_[pair >> 6] >> (pair & 63) & 1;
   }
 
-  std::vector<AddedToken> tokens_;     // sorted by content, no two alike
+  std::vector<AddedToken> tokens_;     // sorted by content
   std::vector<std::uint64_t> starts_;  // a bit for every first two bytes of a token
 };
 

@@ -14,17 +14,23 @@
 namespace tessera::data {
 namespace {
 
-// Tokens with the given `normalized` flag, special ones first: of equal contents the first counts.
-AddedTokenMatcher matcher(const TokenizerJson& json, bool normalized) {
+// Tokens with the given `normalized` flag, spelt as they are looked for.
+AddedTokenMatcher matcher(const TokenizerJson& json, bool normalized, const std::string& name) {
   std::vector<AddedToken> tokens;
-  for (const bool special : {true, false})
-    for (const AddedToken& token : json.added) {
-      if (token.normalized != normalized || token.special != special) continue;
-      tokens.push_back(token);
-      std::string buffer;
-      if (normalized && json.nfc)
-        tokens.back().content = std::string(normalize_nfc(token.content, buffer));
-    }
+  std::unordered_map<std::string, std::string> spelt;  // as looked for -> as in the file
+  for (const AddedToken& token : json.added) {
+    if (token.normalized != normalized) continue;
+    tokens.push_back(token);
+    std::string& content = tokens.back().content;
+    std::string buffer;
+    if (normalized && json.nfc) content = std::string(normalize_nfc(token.content, buffer));
+    const auto [other, fresh] = spelt.emplace(content, token.content);
+    if (!fresh)
+      throw Error(Category::data, name + ": the added tokens \"" + other->second + "\" and \"" +
+                                      token.content +
+                                      "\" are the same text in NFC, so that it is left to chance "
+                                      "which of them is found; remove one");
+  }
   return AddedTokenMatcher(std::move(tokens));
 }
 
@@ -84,8 +90,8 @@ class BpeTokenizer::ScratchLease {
 BpeTokenizer::BpeTokenizer(const TokenizerJson& json, std::string text, const std::string& name)
     : vocabulary_(json, name),
       merges_(resolve_merges(json, name)),
-      raw_tokens_(matcher(json, false)),
-      normalized_tokens_(matcher(json, true)),
+      raw_tokens_(matcher(json, false, name)),
+      normalized_tokens_(matcher(json, true, name)),
       nfc_(json.nfc),
       add_prefix_space_(json.add_prefix_space),
       use_pattern_(json.use_regex),

@@ -147,6 +147,15 @@ const Hostile kHostile[] = {
      [](Json& j) { j["added_tokens"].push_back(added("a", 4096)); }},
     {"added_twice", "twice",
      [](Json& j) { j["added_tokens"].push_back(added("<|endoftext|>", 0)); }},
+    {"added_same_in_nfc", "the same text in NFC",
+     [](Json& j) {
+       j["normalizer"] = {{"type", "NFC"}};
+       for (const char* content : {"e\xCC\x81.", "\xC3\xA9."}) {
+         Json token = added(content, 4095 + j["added_tokens"].size());
+         token["normalized"] = true;
+         j["added_tokens"].push_back(token);
+       }
+     }},
     {"no_end_of_text", "<|endoftext|>, <|end_of_text|>",
      [](Json& j) { j["added_tokens"] = Json::array(); }},
 };
