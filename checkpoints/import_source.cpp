@@ -115,8 +115,8 @@ void ImportSource::require(const std::vector<TensorInfo>& wanted) const {
   tell("missing: ", missing);
   tell("not of this model: ", superfluous);
   tell("of another shape: ", misshapen);
-  throw Error(Category::data,
-              folder_ + ": its tensors are not those of the configuration; " + fault);
+  throw Error(Category::data, (files_.size() == 1 ? files_[0].path() : folder_) +
+                                  ": its tensors are not those of the configuration; " + fault);
 }
 
 }  // namespace tessera::checkpoints

@@ -65,6 +65,11 @@ void run(const Options& options) {
     overrides.erase(overrides.begin());
   }
   if (!options.run.empty()) overrides.push_back("run.name=" + options.run);
+  if (file.empty() && !checkpoints::describes_model(options.folder))
+    throw Error(Category::config,
+                options.folder +
+                    ": holds neither tessera.json nor config.json, so the model must be "
+                    "described by a CONFIG.yaml");
   const Config config =
       file.empty() ? default_config(options.folder, overrides) : load_config(file, overrides);
   if (checkpoints::describes_model(options.folder))

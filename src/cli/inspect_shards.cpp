@@ -1,0 +1,92 @@
+// Token shards, for `tessera inspect`.
+#include "cli/inspections.h"
+#include "core/error.h"
+#include "core/text.h"
+#include "data/shard_folder.h"
+#include "data/shard_reader.h"
+
+namespace tessera::cli {
+namespace {
+
+OrderedJson describe(const data::ShardKind& kind, const data::ShardCounts& counts) {
+  return {{"tokens", counts.tokens},         {"documents", counts.documents},
+          {"text_bytes", counts.text_bytes}, {"vocab_size", kind.vocab_size},
+          {"end_of_text", kind.end_of_text}, {"tokenizer_digest", kind.tokenizer_digest}};
+}
+
+std::string lines(const data::ShardKind& kind, const data::ShardCounts& counts) {
+  std::string text = "  tokens: " + with_commas(counts.tokens) + " in " +
+                     with_commas(counts.documents) + " documents";
+  if (counts.text_bytes > 0) {
+    const double ratio =
+        static_cast<double>(counts.text_bytes) / static_cast<double>(counts.tokens);
+    text += ", " + human_bytes(counts.text_bytes) + " of text (" +
+            std::to_string(ratio).substr(0, 4) + " bytes a token)";
+  }
+  return text + "\n  vocabulary: " + with_commas(kind.vocab_size) + " ids of " +
+         std::to_string(8 * kind.token_size()) + " bits, end of text " +
+         (kind.end_of_text < 0 ? "unknown" : std::to_string(kind.end_of_text)) +
+         "\n  tokenizer: " + (kind.tokenizer_digest.empty() ? "none" : kind.tokenizer_digest) +
+         "\n";
+}
+
+}  // namespace
+
+Inspection inspect_shards(const std::string& folder, bool verify) {
+  const data::ShardFolder shards = data::open_shard_folder(folder);
+  const data::ShardManifest& manifest = shards.manifest;
+  const data::ShardCounts totals = manifest.totals();
+  Inspection result;
+  result.json = {{"kind", "shards"}, {"path", folder}, {"verified", verify}};
+  result.json.update(describe(manifest.kind, totals));
+  result.json["shards"] = OrderedJson::array();
+  std::vector<std::vector<std::string>> table = {{"shard", "tokens", "documents", "size"}};
+  for (const data::ManifestShard& shard : manifest.shards) {
+    result.json["shards"].push_back({{"file", shard.file},
+                                     {"tokens", shard.counts.tokens},
+                                     {"documents", shard.counts.documents},
+                                     {"text_bytes", shard.counts.text_bytes},
+                                     {"bytes", shard.bytes},
+                                     {"sha256", shard.sha256}});
+    table.push_back({shard.file, with_commas(shard.counts.tokens),
+                     with_commas(shard.counts.documents), human_bytes(shard.bytes)});
+  }
+  if (verify) {
+    result.problems = data::verify_shards(folder);
+  } else {
+    for (std::size_t i = 0; i < manifest.shards.size(); ++i) {
+      try {
+        data::open_shard(shards, i);
+      } catch (const Error& error) {
+        result.problems.push_back(error.what());
+      }
+    }
+  }
+  result.text = folder + ": " + std::to_string(manifest.shards.size()) + " shards" +
+                (!result.problems.empty() ? ", damaged"
+                 : verify                 ? ", every digest verified"
+                                          : "") +
+                "\n" + lines(manifest.kind, totals) + format_table(table);
+  return result;
+}
+
+Inspection inspect_shard(const std::string& file, bool verify) {
+  data::ShardReader reader(file);
+  Inspection result;
+  result.json = {{"kind", "shard"}, {"path", file}, {"verified", verify}};
+  result.json.update(describe(reader.kind(), reader.counts()));
+  result.json["chunks"] = reader.chunks();
+  result.text = file + ": one token shard, " + with_commas(reader.chunks()) + " chunks\n" +
+                lines(reader.kind(), reader.counts());
+  if (verify) {
+    try {
+      data::verify_tokens(reader);
+      result.text += "  every chunk's checksum and ids verified\n";
+    } catch (const Error& error) {
+      result.problems.push_back(error.what());
+    }
+  }
+  return result;
+}
+
+}  // namespace tessera::cli
