@@ -2,7 +2,7 @@
 """Our tokenizer against Hugging Face's `tokenizers`, on the same texts, machine and thread counts.
 
 Needs `pip install tokenizers`, the zstd program for .zst files, and `ninja bench_tokenizer`:
-  tokenizer_speed.py --program BUILD/tests/bench/bench_tokenizer --tokenizer tokenizer.json FILE.jsonl[.zst]
+  tokenizer_speed.py --program BUILD/tests/bench_tokenizer --tokenizer tokenizer.json FILE.jsonl[.zst]
 
 Both sides get the texts in memory and leave token ids in memory; the best of --rounds counts, so
 their word caches are warm. Theirs is the faster of encode_batch and encode_batch_fast (which leaves

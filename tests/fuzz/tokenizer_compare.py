@@ -2,7 +2,7 @@
 """Ids of our tokenizer against Hugging Face's `tokenizers`, on random strings or on texts.
 
 Needs `pip install tokenizers` and `ninja bench_tokenizer`:
-  tokenizer_compare.py --program BUILD/tests/bench/bench_tokenizer --tokenizer tokenizer.json \\
+  tokenizer_compare.py --program BUILD/tests/bench_tokenizer --tokenizer tokenizer.json \\
       [--count 200000] [--seed 1] [--texts FILE.jsonl[.zst] ...]
 
 Prints the strings that differ, shortened to what still differs, and exits with 1 when there is one.
