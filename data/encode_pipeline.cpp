@@ -1,5 +1,6 @@
 #include "data/encode_pipeline.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -16,6 +17,8 @@ namespace {
 // Text under way: read, being encoded, or waiting for its turn. One batch may always go.
 constexpr std::size_t kBudgetBytes = std::size_t{64} << 20;
 
+constexpr std::size_t kReserve = std::size_t{64} << 20;  // ids
+
 [[noreturn]] void refuse(const TextFile& file, const DocumentBatch::Item& item,
                          const std::string& finding) {
   throw Error(Category::data,
@@ -27,6 +30,8 @@ constexpr std::size_t kBudgetBytes = std::size_t{64} << 20;
 EncodedBatch encode(const DocumentBatch& batch, const std::vector<TextFile>& files,
                     const Tokenizer& tokenizer, const std::string& text_key) {
   EncodedBatch result;
+  // No tokenizer makes more ids than bytes; what is not used of it costs no memory.
+  result.ids.reserve(std::min(batch.text.size(), kReserve) + batch.items.size());
   std::string storage;
   for (const DocumentBatch::Item& item : batch.items) {
     const TextFile& file = files[item.file];

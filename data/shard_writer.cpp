@@ -52,6 +52,7 @@ struct ShardWriter::State {
   void write_attribute(const char* name, const std::string& value);
   void store();
   void write_index(const char* name, const std::vector<std::int64_t>& values);
+  [[noreturn]] void refuse_ids(std::span<const std::int32_t> ids) const;
 };
 
 void ShardWriter::State::create() {
@@ -142,6 +143,16 @@ void ShardWriter::State::write_index(const char* name, const std::vector<std::in
     fail(temporary, std::string("dataset ") + name + " cannot be written");
 }
 
+void ShardWriter::State::refuse_ids(std::span<const std::int32_t> ids) const {
+  const auto bad = std::find_if(ids.begin(), ids.end(), [&](std::int32_t id) {
+    return static_cast<std::uint32_t>(id) >= kind.vocab_size;
+  });
+  throw Error(Category::data, path + ": token id " + std::to_string(*bad) + " at offset " +
+                                  std::to_string(stored + waiting() + (bad - ids.begin())) +
+                                  " is outside the vocabulary 0.." +
+                                  std::to_string(kind.vocab_size - 1));
+}
+
 ShardWriter::ShardWriter(const std::string& path, const ShardKind& kind, std::int64_t chunk_tokens)
     : state_(std::make_unique<State>()) {
   TESSERA_CHECK(kind.vocab_size >= 1 && kind.vocab_size <= kLargestVocab);
@@ -171,17 +182,19 @@ ShardWriter::~ShardWriter() {
 
 void ShardWriter::append(std::span<const std::int32_t> ids) {
   State& s = *state_;
-  for (const std::int32_t id : ids) {
-    if (id < 0 || id >= s.kind.vocab_size)
-      throw Error(Category::data, s.path + ": token id " + std::to_string(id) + " at offset " +
-                                      std::to_string(tokens()) + " is outside the vocabulary 0.." +
-                                      std::to_string(s.kind.vocab_size - 1));
+  std::uint32_t largest = 0;  // negative ids are the largest
+  for (const std::int32_t id : ids) largest = std::max(largest, static_cast<std::uint32_t>(id));
+  if (largest >= s.kind.vocab_size) s.refuse_ids(ids);
+  while (!ids.empty()) {
+    const auto room = static_cast<std::size_t>(s.block - s.waiting());
+    const auto piece = ids.first(std::min(ids.size(), room));
     if (s.uses_small()) {
-      s.small.push_back(static_cast<std::uint16_t>(id));
+      s.small.insert(s.small.end(), piece.begin(), piece.end());
     } else {
-      s.large.push_back(static_cast<std::uint32_t>(id));
+      s.large.insert(s.large.end(), piece.begin(), piece.end());
     }
     if (s.waiting() == s.block) s.store();
+    ids = ids.subspan(piece.size());
   }
 }
 

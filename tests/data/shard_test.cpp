@@ -7,6 +7,7 @@
 
 #include "core/file_system.h"
 #include "core/sha256.h"
+#include "data/preview.h"
 #include "data/shard_folder.h"
 #include "tests/data/data_support.h"
 
@@ -205,6 +206,24 @@ TEST(ShardFolder, TheFrozenFolderLoads) {
   }
   EXPECT_EQ(ends, folder.manifest.totals().documents);
   EXPECT_EQ(sha256(text), "795e0ba95ded771909e2076856d52a2d169b84bbaebcc787ca054537a1709e63");
+}
+
+TEST(Preview, FirstDocumentsAcrossShards) {
+  const std::string path = TESSERA_SOURCE_DIR "/tests/data/fixtures/shards-v1";
+  const auto previews = preview_documents(open_shard_folder(path), 5, 20);
+  ASSERT_EQ(previews.size(), 5u);
+  EXPECT_EQ(previews[0].text, "A shard holds docume");
+  EXPECT_EQ(previews[2].tokens, 1);
+  EXPECT_EQ(previews[2].ids, (std::vector<std::int32_t>{256}));
+  EXPECT_EQ(previews[3].shard, "shard-00001.h5");
+  EXPECT_EQ(previews[4].text, "Line\nbreaks\tand\ttab");
+  EXPECT_EQ(preview_documents(open_shard_folder(path), 100, 0).size(), 6u);
+
+  const std::string plain = scratch() + "/plain";
+  write_folder(plain, {{1, 2, 3, 4, 5}}, plain_kind(9), {100, 2, false});
+  const auto ids = preview_documents(open_shard_folder(plain), 1, 3);
+  EXPECT_EQ(ids[0].ids, (std::vector<std::int32_t>{1, 2, 3}));
+  EXPECT_EQ(ids[0].text, "");
 }
 
 }  // namespace
