@@ -2,8 +2,8 @@
 // help and example; its callback runs it. A command throws tessera::Error; main turns that into one
 // sentence and an exit code.
 //
-// Conventions: `--json` writes one JSON document (or JSON lines) to standard output and nothing else
-// there; progress lines go to standard error and only to a terminal; results for people go to
+// Conventions: `--json` writes one JSON document (or JSON lines) to standard output and nothing
+// else there; progress lines go to standard error and only to a terminal; results for people go to
 // standard output.
 #pragma once
 

@@ -79,7 +79,11 @@ std::string save_checkpoint(parallel::Engine<float>& engine, comm::Communicator&
         },
         ignored);
   } catch (const Error&) {
-    if (first && !temporary.empty() && files.exists(temporary)) files.remove_all(temporary);
+    try {
+      if (first && !temporary.empty() && files.exists(temporary)) files.remove_all(temporary);
+    } catch (const Error&) {
+      // The first failure is the one to tell; what is left is removed at the next save.
+    }
     throw;
   }
   return comm::broadcast_text(ranks, path);

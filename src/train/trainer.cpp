@@ -118,8 +118,11 @@ void Trainer::set_up() {
 void Trainer::start_or_resume() {
   std::vector<std::string> refused;
   std::string path;
-  if (first())
+  if (first()) {
+    // A job killed while it replaced a checkpoint may have left it set aside.
+    checkpoints::recover_checkpoints(FileSystem::posix(), folder_.checkpoints());
     path = checkpoints::newest_checkpoint(FileSystem::posix(), folder_.checkpoints(), refused);
+  }
   path = comm::broadcast_text(ranks_, path);
   for (const std::string& why : refused) spdlog::warn("not a usable checkpoint: {}", why);
 
@@ -127,7 +130,8 @@ void Trainer::start_or_resume() {
     model::initialise(engine_->table(), config_.seed, engine_->parameters());
     if (first()) spdlog::info("new run, seed {}", config_.seed);
   } else {
-    const checkpoints::CheckpointReader reader(path);
+    // Rank 0 has just verified every digest.
+    const checkpoints::CheckpointReader reader(path, checkpoints::Verify::sizes);
     state_ = reader.state();
     const Config saved = parse_config(state_.config_yaml, path + "/config.yaml", path);
     const ResumeCheck check = check_resume(saved, config_, state_, data_.train->digest());

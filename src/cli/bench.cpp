@@ -1,0 +1,180 @@
+// tessera bench: measured speed. `bench train CONFIG` times whole optimizer steps on random tokens
+// and sets them beside the matrix-product speed measured in the same run.
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <memory>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/commands.h"
+#include "cli/common.h"
+#include "comm/communicator.h"
+#include "comm/topology.h"
+#include "config/load.h"
+#include "core/json.h"
+#include "core/random.h"
+#include "core/text.h"
+#include "core/threads.h"
+#include "kernels/gemm.h"
+#include "model/flops.h"
+#include "model/initialise.h"
+#include "parallel/engine.h"
+#include "train/setup.h"
+
+namespace tessera::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::int64_t steps = 10, warmup = 2;
+  bool json = false;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// FLOP/s of C = A B^T at the shape of the model's MLP product, median of several, on this rank.
+double gemm_speed(const Config& config) {
+  const std::int64_t rows = std::max<std::int64_t>(
+      256, std::min<std::int64_t>(8192, config.train.micro_batch * config.model.context));
+  const std::int64_t in = config.model.width, out = config.model.ffn_mult * in;
+  std::vector<float> a(static_cast<std::size_t>(rows * in), 0.5f);
+  std::vector<float> b(static_cast<std::size_t>(out * in), 0.25f);
+  std::vector<float> c(static_cast<std::size_t>(rows * out));
+  kernels::Gemm<float> args;
+  args.transpose_b = true;
+  args.m = rows;
+  args.n = args.ldc = out;
+  args.k = args.lda = args.ldb = in;
+  args.a = a.data();
+  args.b = b.data();
+  args.c = c.data();
+  const double flops = 2.0 * double(rows) * double(in) * double(out);
+  std::vector<double> speeds;
+  for (int i = 0; i < 12; ++i) {
+    const auto start = Clock::now();
+    kernels::gemm<float>({}, args);
+    if (i >= 2) speeds.push_back(flops / seconds_since(start));
+  }
+  return median(speeds);
+}
+
+struct Measured {
+  double step_seconds = 0, forward_backward_seconds = 0, gemm_flops = 0;
+};
+
+Measured measure(const Config& config, const Options& options, comm::Communicator& ranks,
+                 parallel::Engine<float>& engine, std::int64_t replicas) {
+  const std::int64_t context = config.model.context, micro = config.train.micro_batch;
+  const CounterRandom random(config.seed, static_cast<std::uint64_t>(ranks.rank()));
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(micro * context));
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    ids[i] =
+        static_cast<std::int32_t>(random.bits(i) % static_cast<std::uint64_t>(config.model.vocab));
+  Measured result;
+  ranks.barrier();
+  result.gemm_flops = gemm_speed(config);
+  ranks.all_reduce(&result.gemm_flops, 1);
+
+  std::vector<double> steps, inner;
+  for (std::int64_t n = 1; n <= options.warmup + options.steps; ++n) {
+    ranks.barrier();
+    const auto start = Clock::now();
+    engine.zero_gradients();
+    for (std::int64_t m = 0; m < config.train.global_batch / (micro * replicas); ++m)
+      engine.accumulate({micro, ids.data(), ids.data()}, 1e-4);
+    const double half = seconds_since(start);
+    engine.reduce_gradients();
+    engine.agree({});
+    engine.update(n, 1e-5, 1.0);
+    ranks.barrier();
+    if (n <= options.warmup) continue;
+    steps.push_back(seconds_since(start));
+    inner.push_back(half);
+  }
+  result.step_seconds = median(steps);
+  result.forward_backward_seconds = median(inner);
+  return result;
+}
+
+void run(const Options& options) {
+  const Config config = load_config(options.config, options.overrides);
+  train::require_available(config);
+  comm::Session session;
+  const std::int64_t threads = use_threads(session.local_ranks());
+  comm::Communicator& ranks = session.world();
+  const comm::Topology topology = comm::make_topology(config, ranks.rank(), ranks.size());
+  parallel::Engine<float> engine(config, topology, ranks);
+  MemoryPlan plan;
+  engine.plan(plan);
+  const Arena arena(plan);
+  engine.bind(arena);
+  model::initialise(engine.table(), config.seed, engine.parameters());
+  const Measured m = measure(config, options, ranks, engine, topology.replicas);
+  if (topology.rank != 0) return;
+
+  const double tokens = double(config.train.global_batch * config.model.context);
+  const double rate = tokens / m.step_seconds;
+  const double flops = model::training_flops_per_token(config.model);
+  if (options.json) {
+    std::cout << OrderedJson({{"config", options.config},
+                              {"ranks", topology.world},
+                              {"threads", threads},
+                              {"step_ms", 1e3 * m.step_seconds},
+                              {"forward_backward_ms", 1e3 * m.forward_backward_seconds},
+                              {"tokens_per_second", rate},
+                              {"flops_per_token", flops},
+                              {"flops_per_second", rate * flops},
+                              {"gemm_flops_per_second", m.gemm_flops},
+                              {"fraction_of_gemm", rate * flops / m.gemm_flops},
+                              {"memory_bytes", plan.total_bytes()}})
+                     .dump()
+              << "\n";
+    return;
+  }
+  const auto number = [](const char* format, double value) {
+    char text[64];
+    std::snprintf(text, sizeof text, format, value);
+    return std::string(text);
+  };
+  std::cout << format_table(
+      {{"median of " + std::to_string(options.steps) + " steps", "value"},
+       {"ranks x threads", std::to_string(topology.world) + " x " + std::to_string(threads)},
+       {"step", number("%.1f ms", 1e3 * m.step_seconds)},
+       {"of it forward and backward", number("%.1f ms", 1e3 * m.forward_backward_seconds)},
+       {"tokens/s", number("%.0f", rate)},
+       {"MFLOP/token", number("%.3f", flops / 1e6)},
+       {"GFLOP/s", number("%.1f", rate * flops / 1e9)},
+       {"sgemm GFLOP/s, same run", number("%.1f", m.gemm_flops / 1e9)},
+       {"fraction of sgemm", number("%.3f", rate * flops / m.gemm_flops)},
+       {"memory a rank", human_bytes(plan.total_bytes())}});
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("bench", "Measure speed");
+  command->require_subcommand(1);
+  CLI::App* train = command->add_subcommand(
+      "train", "Whole optimizer steps on random tokens, beside the sgemm speed of the same run");
+  train->add_option("config", options->config, "YAML configuration")->required();
+  train->add_option("overrides", options->overrides, "key=value");
+  train->add_option("--steps", options->steps, "Steps to time")->check(CLI::Range(1, 100000));
+  train->add_option("--warmup", options->warmup, "Steps before that")->check(CLI::Range(0, 100000));
+  train->add_flag("--json", options->json, "Print one JSON line");
+  train->footer(example("mpirun -np 2 tessera bench train configs/quickstart/block.yaml"));
+  train->callback([options] { run(*options); });
+}
+
+}  // namespace tessera::cli
