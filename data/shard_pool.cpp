@@ -14,9 +14,11 @@ std::vector<std::size_t> ShardPool::add(std::shared_ptr<const ShardFolder> folde
   for (std::size_t i = 0; i < folder->manifest.shards.size(); ++i) {
     try {
       shards_.push_back({folder, i, nullptr, 0});
-      open(shards_.size() - 1);
+      ShardReader& reader = open(shards_.size() - 1);
+      if (skip_bad) verify_tokens(reader);
       kept.push_back(i);
     } catch (const Error& problem) {
+      if (shards_.back().reader) --open_;
       shards_.pop_back();
       if (!skip_bad) throw;
       spdlog::warn("shard left out: {}", problem.what());

@@ -14,8 +14,9 @@ namespace tessera::data {
 
 class ShardPool {
  public:
-  // Opens and checks every shard once. With `skip_bad` those that fail are left out with a warning;
-  // Error{data} when none is left. Returns the shards kept of each folder, as manifest indices.
+  // Opens and checks every shard once. With `skip_bad` every token is read too, and shards that
+  // fail are left out with a warning: all ranks decide alike, before the run. Error{data} when none
+  // is left. Returns the shards kept of each folder, as manifest indices.
   std::vector<std::size_t> add(std::shared_ptr<const ShardFolder> folder, bool skip_bad);
 
   // Shards in the order added.

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,11 +24,15 @@ constexpr std::size_t kLongestString = 256;  // bytes of a string attribute
   throw Error(Category::data, path + ": " + finding);
 }
 
+// Also the place where the system's own reasons come to light (permission, too many open files).
 std::int64_t regular_file_size(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0 || ::access(path.c_str(), R_OK) != 0)
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0)
     throw Error(Category::io, path + ": cannot be opened: " + std::strerror(errno));
-  if (!S_ISREG(status.st_mode)) refuse(path, "is not a regular file");
+  struct stat status {};
+  const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+  ::close(descriptor);
+  if (!regular) refuse(path, "is not a regular file");
   return status.st_size;
 }
 

@@ -48,8 +48,9 @@ class TokenSource {
 struct SourceOptions {
   std::int64_t context = 0;
   std::uint64_t seed = 1;
-  bool shuffle = true;           // false: position p is sample p mod samples (evaluation)
-  bool skip_bad_shards = false;  // true: leave out shards that do not verify, with a warning
+  bool shuffle = true;  // false: position p is sample p mod samples (evaluation)
+  // True: reads every chunk first and leaves out shards that do not verify, with a warning.
+  bool skip_bad_shards = false;
 };
 
 // Opens and checks every shard (magic, version, sizes, vocabulary, checksums of the index; not

@@ -18,7 +18,7 @@ struct ShardDraft {
   std::vector<std::int64_t> documents = {0, 4, 6}, text_bytes = {3, 1};
 
   // How `tokens` is stored.
-  hid_t type = H5T_STD_U16LE;
+  hid_t type = little_endian_u16();
   hsize_t chunk = 4;     // 0: contiguous
   int dimensions = 1;    // the second one has size 1
   bool deflate = false;  // as well as fletcher32
@@ -28,6 +28,12 @@ struct ShardDraft {
   std::function<void(hid_t file)> instead;
 
   void write(const std::string& path) const;
+
+ private:
+  static hid_t little_endian_u16() {
+    const Hdf5Lock lock;  // before HDF5's first use: naming a type is one
+    return H5T_STD_U16LE;
+  }
 };
 
 }  // namespace tessera::data

@@ -1,7 +1,12 @@
 // What is written to shards comes back, folders are whole or refused, writing is repeatable.
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -162,6 +167,33 @@ TEST(ShardFolder, AFailingWriterCleansUp) {
                [&] { write_folder(path, {{-1}}, plain_kind(99)); });
 }
 
+// A disk that is full: the system refuses to let a file grow.
+TEST(ShardFolder, AFullDiskIsAnIoErrorAndLeavesNothing) {
+  const std::string path = scratch() + "/out";
+  for (const rlim_t limit : {100, 5000, 100000}) {
+    std::fflush(stdout);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      std::signal(SIGXFSZ, SIG_IGN);
+      const rlimit most{limit, limit};
+      ::setrlimit(RLIMIT_FSIZE, &most);
+      int code = 1;
+      try {
+        write_folder(path, made_documents(200, 4000, 60000, 1), plain_kind(60000));
+      } catch (const Error& error) {
+        const bool named = std::string(error.what()).find(path) != std::string::npos;
+        code = error.category() == Category::io && named ? 0 : 2;
+      }
+      std::exit(code);  // with HDF5's own clean-up, which must end too
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status)) << status;
+    EXPECT_EQ(WEXITSTATUS(status), 0) << "limit " << limit;
+    EXPECT_FALSE(std::filesystem::exists(path));
+  }
+}
+
 TEST(ShardFolder, OneWriterAtATime) {
   const std::string path = scratch() + "/out";
   const ShardFolderWriter first(path, plain_kind(99), "");
@@ -216,7 +248,7 @@ TEST(Preview, FirstDocumentsAcrossShards) {
   EXPECT_EQ(previews[2].tokens, 1);
   EXPECT_EQ(previews[2].ids, (std::vector<std::int32_t>{256}));
   EXPECT_EQ(previews[3].shard, "shard-00001.h5");
-  EXPECT_EQ(previews[4].text, "Line\nbreaks\tand\ttab");
+  EXPECT_EQ(previews[4].text, "Line\nbreaks\tand\ttabs");
   EXPECT_EQ(preview_documents(open_shard_folder(path), 100, 0).size(), 6u);
 
   const std::string plain = scratch() + "/plain";

@@ -229,6 +229,15 @@ TEST(TokenSource, BadShardsAreSkippedOnlyOnRequest) {
   EXPECT_EQ(source->tokens(), 8);
   EXPECT_EQ(read(*source, 1), documents[2]);
   EXPECT_NE(source->digest(), whole);
+  // A chunk that fails its checksum counts too, and then its shard is left out before the run.
+  const std::uint16_t marked[4] = {3, 3, 3, 3};
+  std::string bytes = read_file(path + "/shard-00002.h5");
+  const std::size_t at =
+      bytes.find(std::string(reinterpret_cast<const char*>(marked), sizeof marked));
+  ASSERT_NE(at, std::string::npos);
+  bytes[at] = 4;
+  write_file(path + "/shard-00002.h5", bytes);
+  EXPECT_EQ(open_tokens({{path, 1}}, {4, 1, false, true})->tokens(), 4);
   for (const char* name : {"/shard-00000.h5", "/shard-00002.h5"})
     std::filesystem::resize_file(path + name, 100);
   expect_error(Category::data, {path, "none of its shards"}, [&] {
