@@ -24,10 +24,9 @@ void check_link(const Hdf5Handle& file, const std::string& path, const char* nam
     refuse(path, name, "cannot be looked up: " + hdf5_reason());
   if (link.type != H5L_TYPE_HARD)
     refuse(path, name, "is a soft or external link, which shards must not use");
-  H5O_info_t object{};
-  if (H5Oget_info_by_name2(file.get(), name, &object, H5O_INFO_BASIC, H5P_DEFAULT) < 0)
-    refuse(path, name, "cannot be examined: " + hdf5_reason());
-  if (object.type != H5O_TYPE_DATASET) refuse(path, name, "is not a dataset");
+  const Hdf5Handle object(H5Oopen(file.get(), name, H5P_DEFAULT), H5Oclose);
+  if (!object.valid()) refuse(path, name, "cannot be opened: " + hdf5_reason());
+  if (H5Iget_type(object.get()) != H5I_DATASET) refuse(path, name, "is not a dataset");
 }
 
 }  // namespace
