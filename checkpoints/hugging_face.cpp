@@ -109,8 +109,7 @@ OrderedJson hugging_face_config(const ModelConfig& model, TensorType type,
                                 std::int64_t end_of_text) {
   const bool block = model.kind == ModelKind::block;
   OrderedJson json;
-  json["architectures"] =
-      OrderedJson::array({block ? "BlockTransformer" : "GPTNeoXForCausalLM"});
+  json["architectures"] = OrderedJson::array({block ? "BlockTransformer" : "GPTNeoXForCausalLM"});
   json["model_type"] = block ? kBlockType : kNeoxType;
   json["torch_dtype"] = torch_type(type);
   json["vocab_size"] = model.vocab;

@@ -1,14 +1,18 @@
 // tessera: parse, run one command, turn any failure into one sentence and an exit code.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include "cli/commands.h"
 #include "comm/communicator.h"
 #include "core/error.h"
+#include "core/text.h"
 #include "train/setup.h"
 
 namespace {
@@ -28,6 +32,16 @@ int leave(const std::string& message, int code) {
   return code;
 }
 
+// The complaint about a word that is no command, "" when it is one.
+std::string unknown_command(const CLI::App& app, const std::string& word) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  if (std::find(names.begin(), names.end(), word) != names.end()) return "";
+  const std::string near = tessera::nearest(word, names);
+  return "unknown command '" + word + "'" + (near.empty() ? "" : "; did you mean " + near + "?") +
+         " (tessera --help lists all)";
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -45,6 +59,9 @@ int main(int argc, char** argv) {
   tessera::cli::add_bench(app);
   tessera::cli::add_export(app);
   tessera::cli::add_import(app);
+  if (argc > 1 && argv[1][0] != '-')
+    if (const std::string problem = unknown_command(app, argv[1]); !problem.empty())
+      return leave(problem, tessera::exit_code(Category::config));
   try {
     app.parse(argc, argv);
     return 0;

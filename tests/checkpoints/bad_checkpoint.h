@@ -8,7 +8,7 @@
 
 #include "checkpoints/checkpoint.h"
 #include "core/sha256.h"
-#include "support.h"
+#include "tests/checkpoints/support.h"
 
 namespace tessera::checkpoints::testing {
 

@@ -1,6 +1,6 @@
 // Checkpoints that are damaged or incomplete: refused with Error{data} naming the file, before
 // anything of them is used. And the frozen one, which must load for ever.
-#include "bad_checkpoint.h"
+#include "tests/checkpoints/bad_checkpoint.h"
 
 #include <filesystem>
 #include <functional>

@@ -2,7 +2,7 @@
 // the checkpoint is used. Their own digest is right, so that what lies behind it is tested.
 #include <filesystem>
 
-#include "bad_checkpoint.h"
+#include "tests/checkpoints/bad_checkpoint.h"
 
 namespace tessera::checkpoints::testing {
 namespace {

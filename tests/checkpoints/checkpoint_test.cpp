@@ -12,7 +12,7 @@
 #include "checkpoints/layout.h"
 #include "checkpoints/locate.h"
 #include "checkpoints/names.h"
-#include "support.h"
+#include "tests/checkpoints/support.h"
 
 namespace tessera::checkpoints::testing {
 namespace {

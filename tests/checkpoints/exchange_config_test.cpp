@@ -4,7 +4,7 @@
 
 #include "checkpoints/exchange.h"
 #include "checkpoints/hugging_face.h"
-#include "exchange_support.h"
+#include "tests/checkpoints/exchange_support.h"
 
 namespace tessera::checkpoints::testing {
 namespace {

@@ -7,7 +7,7 @@
 #include "checkpoints/checkpoint.h"
 #include "config/load.h"
 #include "model/parameter_table.h"
-#include "support.h"
+#include "tests/checkpoints/support.h"
 
 namespace tessera::checkpoints::testing {
 

@@ -13,7 +13,7 @@
 #include "checkpoints/layout.h"
 #include "checkpoints/safetensors.h"
 #include "config/load.h"
-#include "exchange_support.h"
+#include "tests/checkpoints/exchange_support.h"
 
 namespace tessera::checkpoints::testing {
 namespace {

@@ -8,8 +8,8 @@
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/exchange.h"
 #include "checkpoints/names.h"
-#include "faulty_files.h"
-#include "support.h"
+#include "tests/checkpoints/faulty_files.h"
+#include "tests/checkpoints/support.h"
 
 namespace tessera::checkpoints::testing {
 namespace {

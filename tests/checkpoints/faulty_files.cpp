@@ -1,10 +1,10 @@
-#include "faulty_files.h"
+#include "tests/checkpoints/faulty_files.h"
 
 #include <filesystem>
 
 #include "checkpoints/names.h"
 #include "core/error.h"
-#include "support.h"
+#include "tests/checkpoints/support.h"
 
 namespace tessera::checkpoints::testing {
 namespace {

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "core/sha256.h"
-#include "support.h"
+#include "tests/checkpoints/support.h"
 
 namespace tessera::checkpoints::testing {
 namespace {

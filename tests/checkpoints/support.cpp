@@ -1,4 +1,4 @@
-#include "support.h"
+#include "tests/checkpoints/support.h"
 
 #include <algorithm>
 #include <filesystem>

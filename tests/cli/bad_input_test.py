@@ -147,7 +147,7 @@ class BadInput(unittest.TestCase):
     @case(USAGE, 'model.width')
     def test_repeated_key(self): return self.yaml('f.yaml', 'model:\n  width: 32\n  width: 64\n')
 
-    @case(USAGE, 'missing-base.yaml')
+    @case(USAGE, 'g.yaml:1', 'base')
     def test_missing_base(self): return self.yaml('g.yaml', 'base: missing-base.yaml\n')
 
     @case(USAGE, 'data.train')
@@ -160,7 +160,7 @@ class BadInput(unittest.TestCase):
     def test_cuda_where_there_is_none(self): return self.train('device=cuda')
 
     # --- shards ----------------------------------------------------------------------------------
-    @case(USAGE, 'nowhere')
+    @case(DATA, 'nowhere')
     def test_data_folder_missing(self): return self.train('data.train=nowhere')
 
     @case(USAGE, 'model.vocab')
@@ -273,7 +273,7 @@ class BadInput(unittest.TestCase):
     def imported(self, name, content):
         folder = self.copy(self.where / 'export', name)
         (folder / 'model.safetensors').write_bytes(content)
-        return ['import', folder, '--run', self.where / f'{name}-run']
+        return ['import', folder, '--run', f'{name}-run']
 
     @case(DATA, 'model.safetensors')
     def test_safetensors_with_a_huge_header(self):
@@ -292,7 +292,7 @@ class BadInput(unittest.TestCase):
     def test_import_of_nothing(self):
         empty = self.where / 'empty'
         empty.mkdir(exist_ok=True)
-        return ['import', empty, '--run', self.where / 'empty-run']
+        return ['import', empty, '--run', 'empty-run']
 
     @case(USAGE, 'export')
     def test_export_over_something(self):

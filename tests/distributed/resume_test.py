@@ -5,6 +5,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'support'))
 import tessera_run as t
 
 
+STEPS = 3000  # a few seconds
+
+
 class Resume(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -23,12 +26,12 @@ class Resume(unittest.TestCase):
 
     def kill_until_done(self, name, kind, ranks):
         words = t.write_config(self.where / 'config.yaml', self.data, kind)
-        words += [f'run.name={name}', 'train.steps=150', 'checkpoint.every=3']
+        words += [f'run.name={name}', f'train.steps={STEPS}', 'checkpoint.every=20']
         choose, kills = random.Random(5), 0
         run = self.where / name
         while True:
             process = t.start('train', *words, ranks=ranks)
-            limit = time.time() + choose.uniform(0.4, 1.4)
+            limit = time.time() + choose.uniform(0.5, 1.2)
             while process.poll() is None and time.time() < limit:
                 time.sleep(0.01)
             if process.poll() is not None:
@@ -47,7 +50,7 @@ class Resume(unittest.TestCase):
     def test_killed_at_any_moment_equals_straight_bit_for_bit(self):
         for kind, ranks in (('block', 2), ('vanilla', 1)):
             with self.subTest(kind=kind, ranks=ranks):
-                expected = self.straight(f'straight-{kind}', ranks, 'train.steps=150', kind=kind)
+                expected = self.straight(f'straight-{kind}', ranks, f'train.steps={STEPS}', kind=kind)
                 found, kills = self.kill_until_done(f'killed-{kind}', kind, ranks)
                 self.assertEqual(found, expected, f'{kills} kills')
 
