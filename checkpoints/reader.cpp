@@ -9,10 +9,10 @@
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/manifest.h"
-#include "checkpoints/mapped_file.h"
 #include "checkpoints/names.h"
 #include "checkpoints/safetensors.h"
 #include "core/error.h"
+#include "core/mapped_file.h"
 #include "core/sha256.h"
 
 namespace tessera::checkpoints {

@@ -13,8 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include "checkpoints/mapped_file.h"
 #include "core/file_system.h"
+#include "core/mapped_file.h"
 
 namespace tessera::checkpoints {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <span>
 
-#include "data/mapped_file.h"
+#include "core/mapped_file.h"
 
 namespace tessera::data {
 

@@ -12,13 +12,14 @@
 #include "cli/commands.h"
 #include "comm/communicator.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "core/text.h"
 #include "train/setup.h"
 
 namespace {
 
 // The sentence, once: other ranks wait two seconds, since an error that all share is rank 0's to
-// tell (and its abort ends them), while an error of one rank alone still gets told.
+// tell (its abort ends them), while an error of one rank alone still gets told.
 int leave(const std::string& message, int code) {
   const int rank = tessera::comm::Session::process_rank();
   const bool many = tessera::comm::Session::many_ranks();
@@ -46,6 +47,7 @@ std::string unknown_command(const CLI::App& app, const std::string& word) {
 
 int main(int argc, char** argv) {
   using tessera::Category;
+  tessera::setup_quiet_log();
   CLI::App app("Tessera pretrains GPT-NeoX language models and Block Transformers.", "tessera");
   app.set_version_flag("--version", tessera::train::build_name());
   app.require_subcommand(1);
@@ -70,8 +72,6 @@ int main(int argc, char** argv) {
     return code == 0 ? 0 : tessera::exit_code(Category::config);
   } catch (const tessera::Error& problem) {
     return leave(problem.what(), tessera::exit_code(problem.category()));
-  } catch (const std::bad_alloc&) {
-    return leave("out of memory", tessera::exit_code(Category::internal));
   } catch (const std::exception& problem) {
     return leave(std::string("internal error: ") + problem.what(),
                  tessera::exit_code(Category::internal));

@@ -9,6 +9,14 @@
 
 namespace tessera {
 
+void setup_quiet_log() {
+  auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  sink->set_pattern("tessera: %l: %v");
+  auto logger = std::make_shared<spdlog::logger>("tessera", sink);
+  logger->set_level(spdlog::level::warn);
+  spdlog::set_default_logger(logger);
+}
+
 void setup_log(int rank, const std::string& file) {
   std::vector<spdlog::sink_ptr> sinks;
   if (rank == 0) {

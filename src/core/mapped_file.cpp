@@ -1,4 +1,4 @@
-#include "checkpoints/mapped_file.h"
+#include "core/mapped_file.h"
 
 #include <cerrno>
 #include <cstring>
@@ -11,9 +11,9 @@
 
 #include "core/error.h"
 
-namespace tessera::checkpoints {
+namespace tessera {
 
-MappedFile::MappedFile(const std::string& path, Links links) {
+MappedFile::MappedFile(const std::string& path, Links links) : path_(path) {
   // O_NONBLOCK: opening a named pipe must not wait for a writer.
   const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0);
   const int descriptor = ::open(path.c_str(), flags);
@@ -43,6 +43,8 @@ MappedFile::~MappedFile() {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
-}  // namespace tessera::checkpoints
+}  // namespace tessera
