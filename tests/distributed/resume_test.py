@@ -39,8 +39,7 @@ class Resume(unittest.TestCase):
                 break
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            # mpirun's ranks are in sessions of their own: end the program by its run folder's lock.
-            t.subprocess.run(['pkill', '-9', '-f', f'run.name={name} '], check=False)
+            t.kill_all(f'run.name={name}')
             time.sleep(0.1)
             kills += 1
             self.assertLess(kills, 200, 'no progress')

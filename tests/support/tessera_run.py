@@ -34,6 +34,16 @@ def start(*arguments, ranks=0):
                             stderr=subprocess.DEVNULL, start_new_session=True)
 
 
+def kill_all(word):
+    """kill -9 to every process with `word` among its arguments (ranks outlive a killed mpirun)."""
+    for entry in pathlib.Path('/proc').iterdir():
+        try:
+            if entry.name.isdigit() and word.encode() in (entry / 'cmdline').read_bytes().split(b'\0'):
+                os.kill(int(entry.name), 9)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            pass
+
+
 def folder(name):
     """An empty folder below the build tree."""
     path = BUILD / 'tests' / ('tmp-' + name)
