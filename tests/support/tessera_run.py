@@ -92,7 +92,8 @@ eval: {{every: 0}}
 
 
 def metrics(run_folder, kind='step'):
-    lines = (run_folder / 'metrics.jsonl').read_text().splitlines()
+    text = (run_folder / 'metrics.jsonl').read_text()
+    lines = text[:text.rfind('\n') + 1].splitlines()  # a line may be half written just now
     return [m for m in map(json.loads, lines) if m['kind'] == kind]
 
 
