@@ -39,7 +39,7 @@ class Resume(unittest.TestCase):
                 break
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            t.kill_all(f'run.name={name}')
+            t.kill_all(words[0], f'run.name={name}')
             time.sleep(0.1)
             kills += 1
             self.assertLess(kills, 200, 'no progress')

@@ -34,11 +34,14 @@ def start(*arguments, ranks=0):
                             stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def kill_all(word):
-    """kill -9 to every process with `word` among its arguments (ranks outlive a killed mpirun)."""
+def kill_all(*words):
+    """kill -9 to every process with all `words` among its arguments (ranks outlive a killed mpirun)."""
     for entry in pathlib.Path('/proc').iterdir():
         try:
-            if entry.name.isdigit() and word.encode() in (entry / 'cmdline').read_bytes().split(b'\0'):
+            if not entry.name.isdigit():
+                continue
+            arguments = (entry / 'cmdline').read_bytes().split(b'\0')
+            if all(word.encode() in arguments for word in words):
                 os.kill(int(entry.name), 9)
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             pass
