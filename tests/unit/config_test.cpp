@@ -106,17 +106,17 @@ TEST(Config, OverridesReachEveryDepthAndTheLastWins) {
 }
 
 TEST_F(ConfigFiles, NearerFilesWinAndBasesAreRelativeToTheFileThatNamesThem) {
-  write("shared/far.yaml", "train: {steps: 7000, micro_batch: 4}\ndata: {train: far/path}\n");
-  write("shared/mid.yaml", "base: far.yaml\ntrain: {steps: 8000}\nseed: 3\n");
-  const std::string top = write("runs/top.yaml", "seed: 9\nbase: ../shared/mid.yaml\n");
+  write("common/far.yaml", "train: {steps: 7000, micro_batch: 4}\ndata: {train: far/path}\n");
+  write("common/mid.yaml", "base: far.yaml\ntrain: {steps: 8000}\nseed: 3\n");
+  const std::string top = write("runs/top.yaml", "seed: 9\nbase: ../common/mid.yaml\n");
   const Config c = load_config(top, {"train.micro_batch=2"});
   EXPECT_EQ(c.train.steps, 8000);
   EXPECT_EQ(c.train.micro_batch, 2);
   EXPECT_EQ(c.seed, 9u);
   EXPECT_EQ(c.data.train.at(0).path, "far/path");  // as typed
-  const Config text = parse_config("base: far.yaml\n", "text", folder_ + "/shared");
+  const Config text = parse_config("base: far.yaml\n", "text", folder_ + "/common");
   EXPECT_EQ(text.train.steps, 7000);
-  const Config absolute = parse_config("base: " + folder_ + "/shared/far.yaml\n", "text", ".");
+  const Config absolute = parse_config("base: " + folder_ + "/common/far.yaml\n", "text", ".");
   EXPECT_EQ(absolute.train.steps, 7000);
 }
 
