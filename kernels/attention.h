@@ -43,7 +43,7 @@ struct AttentionForward {
   const T *q = nullptr, *k = nullptr, *v = nullptr;
   const std::uint8_t* key_mask = nullptr;  // [windows, keys] or null
   T* out = nullptr;
-  T* lse = nullptr;  // may be null where no backward follows
+  Wide<T>* lse = nullptr;  // may be null where no backward follows
 };
 
 template <typename T>
@@ -51,7 +51,9 @@ struct AttentionBackward {
   AttentionShape shape;
   const T *q = nullptr, *k = nullptr, *v = nullptr;
   const std::uint8_t* key_mask = nullptr;
-  const T *out = nullptr, *lse = nullptr, *dout = nullptr;
+  const T* out = nullptr;
+  const Wide<T>* lse = nullptr;
+  const T* dout = nullptr;
   T *dq = nullptr, *dk = nullptr, *dv = nullptr;
 };
 

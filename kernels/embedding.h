@@ -9,8 +9,10 @@
 //
 // Groups: ids and outputs may be cut into `groups` of `rows` each, group g reading ids + g *
 // ids_group_stride and writing out + g * out_group_stride (the token decoder's windows: L_B - 1
-// tokens behind P prefix rows). groups = 1 is the plain case.
-// An id outside [0, vocab) is an internal error (the loader has refused it long before).
+// tokens behind P prefix rows). groups = 1 is the plain case. `batches` of such groups follow one
+// another every ids_batch_stride ids and out_batch_stride elements (the sequences of a
+// micro-batch). CUDA sorts (id, row) pairs and sums each id's rows in a fixed order. An id outside
+// [0, vocab) is an internal error (the loader has refused it long before).
 #pragma once
 
 #include <cstdint>
@@ -24,6 +26,7 @@ struct EmbeddingShape {
   std::int64_t stride = 0;            // elements between rows of out/dout within a group
   std::int64_t ids_group_stride = 0;  // ids between groups
   std::int64_t out_group_stride = 0;  // elements between groups of out/dout
+  std::int64_t batches = 1, ids_batch_stride = 0, out_batch_stride = 0;
 };
 
 template <typename T>
@@ -39,7 +42,7 @@ struct EmbeddingBackward {
   EmbeddingShape shape;
   const std::int32_t* ids = nullptr;
   const T* dout = nullptr;
-  T* dtable = nullptr;  // [vocab, width], added to
+  Wide<T>* dtable = nullptr;  // [vocab, width], added to
 };
 
 namespace cpu {
@@ -48,16 +51,29 @@ void embedding_forward(const EmbeddingForward<T>& args);
 template <typename T>
 void embedding_backward(const EmbeddingBackward<T>& args);
 }  // namespace cpu
+namespace cuda {
+template <typename T>
+void embedding_forward(const Queue& queue, const EmbeddingForward<T>& args);
+template <typename T>
+void embedding_backward(const Queue& queue, const EmbeddingBackward<T>& args);
+}  // namespace cuda
 
 template <typename T>
 void embedding_forward(const Queue& queue, const EmbeddingForward<T>& args) {
-  need_cpu(queue, "embedding_forward");
-  cpu::embedding_forward(args);
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::embedding_forward(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::embedding_forward(args);
+  refuse(queue, "embedding_forward");
 }
+
 template <typename T>
 void embedding_backward(const Queue& queue, const EmbeddingBackward<T>& args) {
-  need_cpu(queue, "embedding_backward");
-  cpu::embedding_backward(args);
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::embedding_backward(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::embedding_backward(args);
+  refuse(queue, "embedding_backward");
 }
 
 }  // namespace tessera::kernels

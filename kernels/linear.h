@@ -1,9 +1,12 @@
 // Linear layer, weights as PyTorch stores them.
 //
-// forward:  y = x W^T + b             x [rows, in], W [out, in], b [out] or null, y [rows, out]
+// forward:  y = x W^T + b + a         x [rows, in], W [out, in], b [out] or null, y [rows, out],
+//                                     a [rows, out] or null, may be y (a residual stream)
 // backward: dx = dy W                 (skipped when dx is null)
 //           dW += dy^T x              (skipped when dweight is null)
 //           db += sum of dy's rows    (skipped when dbias is null)
+// Rows of y and dy start every y_stride elements (0: out). On CUDA bf16 products accumulate in
+// float; bases and strides that are multiples of 16 bytes take the fast kernels.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +22,8 @@ struct LinearForward {
   const T* weight = nullptr;
   const T* bias = nullptr;
   T* y = nullptr;
+  const T* add = nullptr;     // row stride `out`
+  std::int64_t y_stride = 0;  // elements between rows of y; 0 = out
 };
 
 template <typename T>
@@ -27,10 +32,10 @@ struct LinearBackward {
   const T* x = nullptr;
   const T* weight = nullptr;
   const T* dy = nullptr;
-  T* dx = nullptr;  // overwritten, or added to when accumulate_dx
-  bool accumulate_dx = false;
-  T* dweight = nullptr;  // added to
-  T* dbias = nullptr;    // added to
+  T* dx = nullptr;             // overwritten
+  Wide<T>* dweight = nullptr;  // added to
+  Wide<T>* dbias = nullptr;    // added to
+  std::int64_t y_stride = 0;   // elements between rows of dy; 0 = out
 };
 
 namespace cpu {
@@ -39,16 +44,29 @@ void linear_forward(const LinearForward<T>& args);
 template <typename T>
 void linear_backward(const LinearBackward<T>& args);
 }  // namespace cpu
+namespace cuda {
+template <typename T>
+void linear_forward(const Queue& queue, const LinearForward<T>& args);
+template <typename T>
+void linear_backward(const Queue& queue, const LinearBackward<T>& args);
+}  // namespace cuda
 
 template <typename T>
 void linear_forward(const Queue& queue, const LinearForward<T>& args) {
-  need_cpu(queue, "linear_forward");
-  cpu::linear_forward(args);
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::linear_forward(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::linear_forward(args);
+  refuse(queue, "linear_forward");
 }
+
 template <typename T>
 void linear_backward(const Queue& queue, const LinearBackward<T>& args) {
-  need_cpu(queue, "linear_backward");
-  cpu::linear_backward(args);
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::linear_backward(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::linear_backward(args);
+  refuse(queue, "linear_backward");
 }
 
 }  // namespace tessera::kernels

@@ -23,7 +23,7 @@ struct Rotary {
   std::int64_t length = 0;  // rows a window; rows is a multiple
   std::int64_t first_position = 0;
   const std::int32_t* positions = nullptr;  // [rows] or null
-  const T *cos = nullptr, *sin = nullptr;
+  const Wide<T>*cos = nullptr, *sin = nullptr;
   T* qkv = nullptr;
   bool backward = false;
 };
@@ -36,11 +36,18 @@ namespace cpu {
 template <typename T>
 void rotary(const Rotary<T>& args);
 }  // namespace cpu
+namespace cuda {
+template <typename T>
+void rotary(const Queue& queue, const Rotary<T>& args);
+}  // namespace cuda
 
 template <typename T>
 void rotary(const Queue& queue, const Rotary<T>& args) {
-  need_cpu(queue, "rotary");
-  cpu::rotary(args);
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::rotary(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::rotary(args);
+  refuse(queue, "rotary");
 }
 
 }  // namespace tessera::kernels

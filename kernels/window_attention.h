@@ -1,0 +1,98 @@
+// Training attention: rotary positions, then causal attention inside each window, on a fused QKV
+// matrix. Composes kernels/rotary.h and kernels/attention.h (their equations).
+//
+// qkv [windows * length, heads, 3, d]; cos, sin [length, rotary / 2] (rotary_tables; positions
+// 0 .. length - 1 in every window); out, dout [windows * length, heads, d]; lse [windows, heads,
+// length] (natural logarithm). dqkv, shaped as qkv, is the gradient of the qkv that was given to
+// the forward, before rotation; it is overwritten.
+//
+// Whether the forward leaves q and k rotated in place is the backend's private matter, so the
+// backward takes qkv exactly as the forward left it, and a forward that repeats an earlier one on
+// the same qkv (recomputation) says so with `again`.
+//
+// CUDA: windows of up to kTinyWindowCuda positions run in one fused kernel at memory speed (rotary
+// included, qkv not changed); longer ones rotate in place and run the native kernel or cuDNN's, as
+// `choice` says. `automatic` takes what was measured for the shape (kernels/algorithms.h). fp32 is
+// always native.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/queue.h"
+
+namespace tessera::kernels {
+
+inline constexpr std::int64_t kTinyWindowCuda = 64;
+
+enum class AttentionKernel { automatic, native, cudnn };
+
+template <typename T>
+struct WindowAttentionShape {
+  std::int64_t windows = 0, length = 0, heads = 0, head_size = 0;
+  std::int64_t rotary = 0;  // rotated components of a head, even
+  const Wide<T>*cos = nullptr, *sin = nullptr;
+  AttentionKernel choice = AttentionKernel::automatic;
+};
+
+template <typename T>
+struct WindowAttentionForward {
+  WindowAttentionShape<T> shape;
+  T* qkv = nullptr;
+  T* out = nullptr;
+  Wide<T>* lse = nullptr;
+  bool again = false;
+};
+
+template <typename T>
+struct WindowAttentionBackward {
+  WindowAttentionShape<T> shape;
+  const T* qkv = nullptr;
+  const T* out = nullptr;
+  const Wide<T>* lse = nullptr;
+  const T* dout = nullptr;
+  T* dqkv = nullptr;
+};
+
+namespace cpu {
+template <typename T>
+void window_attention_forward(const WindowAttentionForward<T>& args);
+template <typename T>
+void window_attention_backward(const WindowAttentionBackward<T>& args);
+}  // namespace cpu
+namespace cuda {
+template <typename T>
+void window_attention_forward(const Queue& queue, const WindowAttentionForward<T>& args);
+template <typename T>
+void window_attention_backward(const Queue& queue, const WindowAttentionBackward<T>& args);
+template <typename T>
+std::int64_t window_attention_workspace(const Queue& queue, const WindowAttentionShape<T>& shape);
+}  // namespace cuda
+
+// Bytes of Queue::workspace that forward and backward of this shape need (0 on the CPU), for the
+// kernel that `choice` and the recorded measurement select, or the most of the candidates.
+template <typename T>
+std::int64_t window_attention_workspace(const Queue& queue, const WindowAttentionShape<T>& shape) {
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::window_attention_workspace(queue, shape);
+  return 0;
+}
+
+template <typename T>
+void window_attention_forward(const Queue& queue, const WindowAttentionForward<T>& args) {
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::window_attention_forward(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::window_attention_forward(args);
+  refuse(queue, "window_attention_forward");
+}
+
+template <typename T>
+void window_attention_backward(const Queue& queue, const WindowAttentionBackward<T>& args) {
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::window_attention_backward(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::window_attention_backward(args);
+  refuse(queue, "window_attention_backward");
+}
+
+}  // namespace tessera::kernels
