@@ -1,6 +1,7 @@
 // AdamW as one pass over parameter, moments and gradient.
 #include "kernels/adamw.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/cpu/parallel.h"
@@ -8,32 +9,40 @@
 
 namespace tessera::kernels::cpu {
 
+namespace {
+
 template <typename T>
-void adamw(const AdamW<T>& a) {
-  TESSERA_CHECK(a.step >= 1);
-  const double n = static_cast<double>(a.step);
-  const double correction1 = 1 - std::pow(a.beta1, n), correction2 = 1 - std::pow(a.beta2, n);
+void one(const AdamW<T>& a, const TensorSlice& slice) {
+  const AdamWStep& step = *a.step;
   const T b1 = static_cast<T>(a.beta1), c1 = static_cast<T>(1 - a.beta1);
   const T b2 = static_cast<T>(a.beta2), c2 = static_cast<T>(1 - a.beta2);
-  const T keep = static_cast<T>(1 - a.lr * a.weight_decay);
-  const T rate = static_cast<T>(a.lr / correction1);
-  const T root = static_cast<T>(1 / std::sqrt(correction2));
-  const T eps = static_cast<T>(a.eps), scale = static_cast<T>(a.scale);
-  parallel_ranges(a.count, kLanes<T>, kSerialElements, [&](std::int64_t begin, std::int64_t end) {
-    T* const p = a.parameter;
-    T* const ms = a.m;
-    T* const vs = a.v;
-    const T* const gs = a.gradient;
+  const T keep = static_cast<T>(1 - step.lr * static_cast<double>(slice.weight_decay));
+  const T rate = static_cast<T>(step.rate), root = static_cast<T>(step.root);
+  const T eps = static_cast<T>(a.eps), scale = static_cast<T>(step.scale);
+  parallel_ranges(slice.count, kLanes<T>, kSerialElements,
+                  [&](std::int64_t begin, std::int64_t end) {
+                    T* const p = a.parameter + slice.offset;
+                    T* const ms = a.m + slice.offset;
+                    T* const vs = a.v + slice.offset;
+                    const T* const gs = a.gradient + slice.offset;
 #pragma omp simd
-    for (std::int64_t i = begin; i < end; ++i) {
-      const T g = scale * gs[i];
-      const T m = b1 * ms[i] + c1 * g;
-      const T v = b2 * vs[i] + c2 * (g * g);
-      ms[i] = m;
-      vs[i] = v;
-      p[i] = keep * p[i] - rate * m / (std::sqrt(v) * root + eps);
-    }
-  });
+                    for (std::int64_t i = begin; i < end; ++i) {
+                      const T g = scale * gs[i];
+                      const T m = b1 * ms[i] + c1 * g;
+                      const T v = b2 * vs[i] + c2 * (g * g);
+                      ms[i] = m;
+                      vs[i] = v;
+                      p[i] = keep * p[i] - rate * m / (std::sqrt(v) * root + eps);
+                    }
+                    if (a.working) std::copy(p + begin, p + end, a.working + slice.offset + begin);
+                  });
+}
+
+}  // namespace
+
+template <typename T>
+void adamw(const AdamW<T>& a) {
+  for (std::int64_t i = 0; i < a.slice_count; ++i) one(a, a.slices[i]);
 }
 
 template void adamw(const AdamW<float>&);

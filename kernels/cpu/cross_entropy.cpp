@@ -51,8 +51,8 @@ T row_exponentials(T* z, std::int64_t n, T shift) {
 
 template <typename T>
 void row(const CrossEntropy<T>& a, std::int64_t r) {
-  T* z = a.logits + r * a.vocab;
-  const std::int32_t target = a.targets[r];
+  T* z = a.logits + r * (a.stride ? a.stride : a.vocab);
+  const std::int32_t target = a.targets[a.target_index(r)];
   if (target < 0) {
     a.losses[r] = 0;
     if (a.gradient)
@@ -64,17 +64,17 @@ void row(const CrossEntropy<T>& a, std::int64_t r) {
                            : row_exponentials<false>(z, a.vocab, most);
   a.losses[r] = std::log(sum) + (most - at_target);
   if (!a.gradient) return;
-  const T scale = a.weight / sum;
+  const T weight = *a.weight, scale = weight / sum;
   vector_loop<T>(a.vocab,
                  [&](std::int64_t i, auto part) { store(z + i, scale * load(z + i, part), part); });
-  z[target] -= a.weight;
+  z[target] -= weight;
 }
 
 }  // namespace
 
 template <typename T>
 void cross_entropy(const CrossEntropy<T>& a) {
-  for (std::int64_t r = 0; r < a.rows; ++r) TESSERA_CHECK(a.targets[r] < a.vocab);
+  for (std::int64_t r = 0; r < a.rows; ++r) TESSERA_CHECK(a.targets[a.target_index(r)] < a.vocab);
   parallel_ranges(a.rows, 1, kSerialElements / (a.vocab + 1) / 8,
                   [&](std::int64_t begin, std::int64_t end) {
                     for (std::int64_t r = begin; r < end; ++r) row(a, r);

@@ -10,16 +10,30 @@
 namespace tessera::kernels::cpu {
 namespace {
 
+// Row numbers run over batches, groups and rows of a group.
+struct Place {
+  std::int64_t id, out;  // element of ids, first element of out
+};
+Place place(const EmbeddingShape& s, std::int64_t i) {
+  const std::int64_t b = i / (s.groups * s.rows), g = i / s.rows % s.groups, r = i % s.rows;
+  return {b * s.ids_batch_stride + g * s.ids_group_stride + r,
+          b * s.out_batch_stride + g * s.out_group_stride + r * s.stride};
+}
+
+std::int64_t row_count(const EmbeddingShape& s) {
+  return s.batches * s.groups * s.rows;
+}
+
 void check_ids(const EmbeddingShape& s, const std::int32_t* ids) {
-  for (std::int64_t g = 0; g < s.groups; ++g) {
-    std::int32_t low = 0, high = 0;
+  std::int32_t low = 0, high = 0;
+  for (std::int64_t i = 0; i < row_count(s); i += s.rows) {
+    const std::int32_t* from = ids + place(s, i).id;
     for (std::int64_t r = 0; r < s.rows; ++r) {
-      const std::int32_t id = ids[g * s.ids_group_stride + r];
-      low = id < low ? id : low;
-      high = id > high ? id : high;
+      low = from[r] < low ? from[r] : low;
+      high = from[r] > high ? from[r] : high;
     }
-    TESSERA_CHECK(s.rows == 0 || (low >= 0 && high < s.vocab));
   }
+  TESSERA_CHECK(row_count(s) == 0 || (low >= 0 && high < s.vocab));
 }
 
 }  // namespace
@@ -28,13 +42,11 @@ template <typename T>
 void embedding_forward(const EmbeddingForward<T>& a) {
   const EmbeddingShape& s = a.shape;
   check_ids(s, a.ids);
-  parallel_ranges(s.groups * s.rows, 1, kSerialElements / (s.width + 1),
+  parallel_ranges(row_count(s), 1, kSerialElements / (s.width + 1),
                   [&](std::int64_t begin, std::int64_t end) {
                     for (std::int64_t i = begin; i < end; ++i) {
-                      const std::int64_t g = i / s.rows, r = i % s.rows;
-                      const std::int64_t id = a.ids[g * s.ids_group_stride + r];
-                      std::memcpy(a.out + g * s.out_group_stride + r * s.stride,
-                                  a.table + id * s.width,
+                      const Place at = place(s, i);
+                      std::memcpy(a.out + at.out, a.table + a.ids[at.id] * s.width,
                                   static_cast<std::size_t>(s.width) * sizeof(T));
                     }
                   });
@@ -45,19 +57,19 @@ void embedding_backward(const EmbeddingBackward<T>& a) {
   const EmbeddingShape& s = a.shape;
   check_ids(s, a.ids);
   const auto share = [&](std::int64_t me, std::int64_t threads) {
-    for (std::int64_t g = 0; g < s.groups; ++g)
-      for (std::int64_t r = 0; r < s.rows; ++r) {
-        const std::int64_t id = a.ids[g * s.ids_group_stride + r];
-        if (threads > 1 && id % threads != me) continue;
-        const T* from = a.dout + g * s.out_group_stride + r * s.stride;
-        T* to = a.dtable + id * s.width;
-        vector_loop<T>(s.width, [&](std::int64_t j, auto part) {
-          store(to + j, load(to + j, part) + load(from + j, part), part);
-        });
-      }
+    for (std::int64_t i = 0; i < row_count(s); ++i) {
+      const Place at = place(s, i);
+      const std::int64_t id = a.ids[at.id];
+      if (threads > 1 && id % threads != me) continue;
+      const T* from = a.dout + at.out;
+      T* to = a.dtable + id * s.width;
+      vector_loop<T>(s.width, [&](std::int64_t j, auto part) {
+        store(to + j, load(to + j, part) + load(from + j, part), part);
+      });
+    }
   };
   const std::int64_t threads = omp_get_max_threads();
-  const bool serial = s.groups * s.rows * s.width < kSerialElements;
+  const bool serial = row_count(s) * s.width < kSerialElements;
   parallel_ranges(threads, 1, serial ? threads + 1 : 0, [&](std::int64_t begin, std::int64_t end) {
     if (begin == 0 && end == threads)
       share(0, 1);

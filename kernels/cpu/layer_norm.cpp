@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/cpu/column_sums.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 
@@ -122,6 +123,9 @@ void layer_norm_forward(const LayerNormForward<T>& a) {
 
 template <typename T>
 void layer_norm_backward(const LayerNormBackward<T>& a) {
+  // Before dx, which may lie over dresidual.
+  if (a.dsum1) add_rows(a.rows, a.width, a.width, a.dresidual, a.dsum1);
+  if (a.dsum2) add_rows(a.rows, a.width, a.width, a.dresidual, a.dsum2);
   // One block of sums a thread; how rows fall to threads follows from `rows` and the thread count.
   struct Blocks;
   const std::int64_t threads = omp_in_parallel() ? 1 : omp_get_max_threads();

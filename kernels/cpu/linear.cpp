@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "kernels/cpu/column_sums.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/gemm.h"
@@ -10,75 +11,63 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-// Every row of y [rows, out] = bias.
+// What the product is added to: every row of y = bias, add, or their sum.
 template <typename T>
-void fill_rows(std::int64_t rows, std::int64_t out, const T* bias, T* y) {
-  parallel_ranges(rows, 1, kSerialElements / (out + 1), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r)
-      std::memcpy(y + r * out, bias, static_cast<std::size_t>(out) * sizeof(T));
-  });
-}
-
-// sums[j] += dy[r, j] over rows, eight rows at a time; the order does not depend on threads.
-template <typename T>
-void add_rows(std::int64_t rows, std::int64_t out, const T* dy, T* sums) {
-  const auto columns = [&](std::int64_t begin, std::int64_t end) {
-    std::int64_t r = 0;
-    for (; r + 8 <= rows; r += 8)
-      vector_loop<T>(end - begin, [&](std::int64_t j, auto part) {
-        const T* x = dy + r * out + begin + j;
-        const Vec<T> low = (load(x, part) + load(x + out, part)) +
-                           (load(x + 2 * out, part) + load(x + 3 * out, part));
-        const Vec<T> high = (load(x + 4 * out, part) + load(x + 5 * out, part)) +
-                            (load(x + 6 * out, part) + load(x + 7 * out, part));
-        store(sums + begin + j, load(sums + begin + j, part) + (low + high), part);
-      });
-    for (; r < rows; ++r)
-      vector_loop<T>(end - begin, [&](std::int64_t j, auto part) {
-        T* sum = sums + begin + j;
-        store(sum, load(sum, part) + load(dy + r * out + begin + j, part), part);
-      });
+void fill_rows(const LinearForward<T>& a, std::int64_t stride) {
+  const auto bytes = static_cast<std::size_t>(a.out) * sizeof(T);
+  const auto rows = [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      T* y = a.y + r * stride;
+      const T* add = a.add ? a.add + r * a.out : nullptr;
+      if (add && a.bias)
+        vector_loop<T>(a.out, [&](std::int64_t j, auto part) {
+          store(y + j, load(add + j, part) + load(a.bias + j, part), part);
+        });
+      else if (const T* from = add ? add : a.bias; from != y)
+        std::memcpy(y, from, bytes);
+    }
   };
-  parallel_ranges(out, kLanes<T>, rows * out < kSerialElements ? out + 1 : 0, columns);
+  parallel_ranges(a.rows, 1, kSerialElements / (a.out + 1), rows);
 }
 
 }  // namespace
 
 template <typename T>
 void linear_forward(const LinearForward<T>& a) {
-  if (a.bias) fill_rows(a.rows, a.out, a.bias, a.y);
+  const std::int64_t stride = a.y_stride ? a.y_stride : a.out;
+  if (a.bias || a.add) fill_rows(a, stride);
   Gemm<T> g;
   g.transpose_b = true;
   g.m = a.rows, g.n = a.out, g.k = a.in;
   g.a = a.x, g.lda = a.in;
   g.b = a.weight, g.ldb = a.in;
-  g.c = a.y, g.ldc = a.out;
-  g.beta = a.bias ? T{1} : T{0};
+  g.c = a.y, g.ldc = stride;
+  g.beta = a.bias || a.add ? T{1} : T{0};
   gemm(g);
 }
 
 template <typename T>
 void linear_backward(const LinearBackward<T>& a) {
+  const std::int64_t stride = a.y_stride ? a.y_stride : a.out;
   if (a.dx) {
     Gemm<T> g;
     g.m = a.rows, g.n = a.in, g.k = a.out;
-    g.a = a.dy, g.lda = a.out;
+    g.a = a.dy, g.lda = stride;
     g.b = a.weight, g.ldb = a.in;
     g.c = a.dx, g.ldc = a.in;
-    g.beta = a.accumulate_dx ? T{1} : T{0};
     gemm(g);
   }
   if (a.dweight) {
     Gemm<T> g;
     g.transpose_a = true;
     g.m = a.out, g.n = a.in, g.k = a.rows;
-    g.a = a.dy, g.lda = a.out;
+    g.a = a.dy, g.lda = stride;
     g.b = a.x, g.ldb = a.in;
     g.c = a.dweight, g.ldc = a.in;
     g.beta = 1;
     gemm(g);
   }
-  if (a.dbias) add_rows(a.rows, a.out, a.dy, a.dbias);
+  if (a.dbias) add_rows(a.rows, a.out, stride, a.dy, a.dbias);
 }
 
 template void linear_forward(const LinearForward<float>&);

@@ -1,6 +1,6 @@
 // Sum of squares in double. The slice is cut into at most kChunks chunks whose size follows from
 // `count`; each is summed in a fixed order, then the chunks in theirs.
-#include "kernels/squared_norm.h"
+#include "kernels/squared_norms.h"
 
 #include <algorithm>
 #include <array>
@@ -41,8 +41,6 @@ double chunk_sum(const T* x, std::int64_t count) {
   return total;
 }
 
-}  // namespace
-
 template <typename T>
 double squared_norm(const T* x, std::int64_t count) {
   const std::int64_t size = std::max(kSmallestChunk, (count + kChunks - 1) / kChunks);
@@ -59,7 +57,18 @@ double squared_norm(const T* x, std::int64_t count) {
   return total;
 }
 
-template double squared_norm(const float*, std::int64_t);
-template double squared_norm(const double*, std::int64_t);
+}  // namespace
+
+template <typename T>
+void squared_norms(const SquaredNorms<T>& a) {
+  std::fill_n(a.sums, a.tensors, 0.0);
+  for (std::int64_t i = 0; i < a.slice_count; ++i) {
+    const TensorSlice& slice = a.slices[i];
+    a.sums[slice.tensor] += squared_norm(a.x + slice.offset, slice.count);
+  }
+}
+
+template void squared_norms(const SquaredNorms<float>&);
+template void squared_norms(const SquaredNorms<double>&);
 
 }  // namespace tessera::kernels::cpu

@@ -1,15 +1,14 @@
 #include "core/memory.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
 
+#include "core/device_memory.h"
 #include "core/integers.h"
 
 namespace tessera {
 
 namespace {
-constexpr std::int64_t kAlignment = 64;
+constexpr std::int64_t kAlignment = 256;
 }
 
 Buffer MemoryPlan::reserve(const std::string& segment, std::int64_t count,
@@ -25,17 +24,11 @@ Buffer MemoryPlan::reserve(const std::string& segment, std::int64_t count,
   return buffer;
 }
 
-Arena::Arena(const MemoryPlan& plan) {
-  const auto bytes = static_cast<std::size_t>(std::max(plan.total_bytes(), kAlignment));
-  base_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, bytes)));
-  if (!base_)
-    throw Error(Category::device, "out of memory: the plan needs " + std::to_string(bytes) +
-                                      " bytes; lower train.micro_batch or the model's size");
-  std::memset(base_.get(), 0, bytes);
-}
+Arena::Arena(const MemoryPlan& plan, Device device)
+    : base_(allocate_memory(device, std::max(plan.total_bytes(), kAlignment)), Free{device}) {}
 
 void Arena::Free::operator()(std::byte* bytes) const {
-  std::free(bytes);
+  free_memory(device, bytes);
 }
 
 }  // namespace tessera

@@ -11,11 +11,13 @@
 #include <string>
 #include <vector>
 
+#include "core/device.h"
+
 namespace tessera {
 
 // A reserved range of an arena. Cheap to copy.
 struct Buffer {
-  std::int64_t offset = 0;  // bytes from the arena's start, a multiple of 64
+  std::int64_t offset = 0;  // bytes from the arena's start, a multiple of 256
   std::int64_t bytes = 0;
 };
 
@@ -41,10 +43,11 @@ class MemoryPlan {
   std::int64_t total_ = 0;
 };
 
-// One zeroed host allocation, 64-byte aligned. Error{internal} naming the bytes when there is none.
+// One zeroed allocation on a device. Error{device} naming the bytes when there is none.
 class Arena {
  public:
-  explicit Arena(const MemoryPlan& plan);
+  explicit Arena(const MemoryPlan& plan, Device device = Device::cpu);
+  Device device() const { return base_.get_deleter().device; }
   template <typename T>
   T* at(const Buffer& buffer) const {
     return reinterpret_cast<T*>(base_.get() + buffer.offset);
@@ -52,6 +55,7 @@ class Arena {
 
  private:
   struct Free {
+    Device device = Device::cpu;
     void operator()(std::byte* bytes) const;
   };
   std::unique_ptr<std::byte, Free> base_;

@@ -16,11 +16,10 @@ template <typename T>
 void add_layers(Pieces<T>& pieces, const ModelConfig& config, ParameterTable& table,
                 const std::string& prefix, const std::string& label, std::int64_t count,
                 WindowShape windows, const ModelOptions& options) {
-  const auto rotary = std::make_shared<const RotaryTable<T>>(config, windows.length);
+  const auto rotary = std::make_shared<RotaryTable<T>>(config, windows.length);
   for (std::int64_t i = 0; i < count; ++i)
-    pieces.push_back(std::make_unique<Layer<T>>(config, table, prefix,
-                                                label + " " + std::to_string(i), i, windows, rotary,
-                                                options.recompute_layers));
+    pieces.push_back(std::make_unique<Layer<T>>(
+        config, table, prefix, label + " " + std::to_string(i), i, windows, rotary, options));
 }
 
 template <typename T>
@@ -78,5 +77,11 @@ template std::vector<std::unique_ptr<Piece<float>>> make_pieces(const ModelConfi
 template std::vector<std::unique_ptr<Piece<double>>> make_pieces(const ModelConfig&,
                                                                  ParameterTable&,
                                                                  const ModelOptions&);
+
+#ifdef TESSERA_HAS_CUDA
+template std::vector<std::unique_ptr<Piece<kernels::bf16>>> make_pieces(const ModelConfig&,
+                                                                        ParameterTable&,
+                                                                        const ModelOptions&);
+#endif
 
 }  // namespace tessera::model

@@ -9,13 +9,10 @@
 #include <vector>
 
 #include "config/config.h"
+#include "model/layer.h"
 #include "model/piece.h"
 
 namespace tessera::model {
-
-struct ModelOptions {
-  bool recompute_layers = false;  // layers keep their input alone and run again in the backward
-};
 
 // Builds the pieces and declares their parameters in `table`, in order. Nothing is allocated beyond
 // rotary tables.

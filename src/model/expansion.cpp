@@ -1,10 +1,9 @@
 #include "model/expansion.h"
 
-#include <algorithm>
 #include <cmath>
+#include <utility>
 
-#include "kernels/copy_rows.h"
-#include "kernels/embedding.h"
+#include "core/device_memory.h"
 #include "kernels/linear.h"
 
 namespace tessera::model {
@@ -32,48 +31,70 @@ void Expansion<T>::plan(std::int64_t sequences, PiecePlan plan) {
 }
 
 template <typename T>
+kernels::EmbeddingShape Expansion<T>::tokens(const Pass<T>& pass) const {
+  kernels::EmbeddingShape shape;
+  shape.groups = blocks() - 1;
+  shape.rows = config_.block_length - 1;
+  shape.width = shape.stride = config_.width;
+  shape.vocab = config_.vocab;
+  shape.ids_group_stride = config_.block_length;
+  shape.out_group_stride = window() * config_.width;
+  shape.batches = pass.batch.sequences;
+  shape.ids_batch_stride = config_.context;
+  shape.out_batch_stride = shape.groups * shape.out_group_stride;
+  return shape;
+}
+
+template <typename T>
+kernels::CopyRows<T> Expansion<T>::prefixes(const Pass<T>& pass) const {
+  kernels::CopyRows<T> copy;
+  copy.groups = blocks() - 1;
+  copy.runs_a_group = config_.prefix;
+  copy.width = config_.width;
+  copy.from_group = config_.prefix * config_.width;
+  copy.to_group = window() * config_.width;
+  copy.batches = pass.batch.sequences;
+  copy.from_batch = blocks() * copy.from_group;
+  copy.to_batch = copy.groups * copy.to_group;
+  return copy;
+}
+
+template <typename T>
 void Expansion<T>::forward(const Pass<T>& pass, const T* in, T* out) {
   const std::int64_t width = config_.width, prefix = config_.prefix * width;
   T* expanded = pass.temporary(expanded_);
   kernels::linear_forward<T>(
       pass.queue, {pass.batch.sequences * blocks(), width, prefix, in, pass.parameter(weight_),
                    pass.parameter(bias_), expanded});
-  for (std::int64_t b = 0; b < pass.batch.sequences; ++b) {
-    T* windows = out + b * (blocks() - 1) * window() * width;
-    kernels::copy_rows<T>(
-        pass.queue, {blocks() - 1, config_.prefix, width, expanded + b * blocks() * prefix, prefix,
-                     windows, window() * width});
-    if (config_.block_length == 1) continue;  // S = P: no token is fed
-    const kernels::EmbeddingShape shape{
-        blocks() - 1, config_.block_length - 1, width,           config_.vocab,
-        width,        config_.block_length,     window() * width};
-    const std::int32_t* ids = pass.batch.ids + b * config_.context + config_.block_length;
-    kernels::embedding_forward<T>(pass.queue,
-                                  {shape, ids, pass.parameter(table_), windows + prefix});
-  }
+  kernels::CopyRows<T> copy = prefixes(pass);
+  copy.from = expanded;
+  copy.to = out;
+  kernels::copy_rows<T>(pass.queue, copy);
+  if (config_.block_length == 1) return;  // S = P: no token is fed
+  kernels::embedding_forward<T>(pass.queue, {tokens(pass), pass.batch.ids + config_.block_length,
+                                             pass.parameter(table_), out + prefix});
 }
 
 template <typename T>
 void Expansion<T>::backward(const Pass<T>& pass, const T* in, const T* dout, T* din) {
   const std::int64_t width = config_.width, prefix = config_.prefix * width;
+  const std::int64_t rows = pass.batch.sequences * blocks();
   T* dexpanded = pass.temporary(expanded_);
-  for (std::int64_t b = 0; b < pass.batch.sequences; ++b) {
-    const T* windows = dout + b * (blocks() - 1) * window() * width;
-    T* rows = dexpanded + b * blocks() * prefix;
-    kernels::copy_rows<T>(
-        pass.queue, {blocks() - 1, config_.prefix, width, windows, window() * width, rows, prefix});
-    std::fill_n(rows + (blocks() - 1) * prefix, prefix, T{0});  // the last context is unused
-    if (config_.block_length == 1) continue;
-    const kernels::EmbeddingShape shape{
-        blocks() - 1, config_.block_length - 1, width,           config_.vocab,
-        width,        config_.block_length,     window() * width};
-    const std::int32_t* ids = pass.batch.ids + b * config_.context + config_.block_length;
-    kernels::embedding_backward<T>(pass.queue,
-                                   {shape, ids, windows + prefix, pass.gradient(table_)});
-  }
-  kernels::linear_backward<T>(
-      pass.queue, {pass.batch.sequences * blocks(), width, prefix, in, pass.parameter(weight_),
-                   dexpanded, din, false, pass.gradient(weight_), pass.gradient(bias_)});
+  // The last context of a sequence is unused: its gradient stays zero.
+  zero_memory(pass.queue.device, dexpanded, rows * prefix * static_cast<std::int64_t>(sizeof(T)),
+              pass.queue.stream);
+  kernels::CopyRows<T> copy = prefixes(pass);
+  std::swap(copy.from_group, copy.to_group);
+  std::swap(copy.from_batch, copy.to_batch);
+  copy.from = dout;
+  copy.to = dexpanded;
+  kernels::copy_rows<T>(pass.queue, copy);
+  if (config_.block_length > 1)
+    kernels::embedding_backward<T>(pass.queue, {tokens(pass), pass.batch.ids + config_.block_length,
+                                                dout + prefix, pass.gradient(table_)});
+  kernels::linear_backward<T>(pass.queue,
+                              {rows, width, prefix, in, pass.parameter(weight_), dexpanded, din,
+                               pass.gradient(weight_), pass.gradient(bias_)});
 }
 
 template <typename T>
@@ -84,5 +105,8 @@ double Expansion<T>::multiply_adds() const {
 
 template class Expansion<float>;
 template class Expansion<double>;
+#ifdef TESSERA_HAS_CUDA
+template class Expansion<kernels::bf16>;
+#endif
 
 }  // namespace tessera::model

@@ -6,6 +6,8 @@
 // in: c [B N, D] (the last of each sequence is not used); out: [B (N-1) S, D], S = P + L_B - 1.
 #pragma once
 
+#include "kernels/copy_rows.h"
+#include "kernels/embedding.h"
 #include "model/piece.h"
 
 namespace tessera::model {
@@ -25,6 +27,10 @@ class Expansion : public Piece<T> {
  private:
   std::int64_t blocks() const { return config_.context / config_.block_length; }
   std::int64_t window() const { return config_.prefix + config_.block_length - 1; }
+
+  // Where the fed tokens and the prefix rows of all windows of a micro-batch lie.
+  kernels::EmbeddingShape tokens(const Pass<T>& pass) const;
+  kernels::CopyRows<T> prefixes(const Pass<T>& pass) const;
 
   ModelConfig config_;
   std::int64_t weight_, bias_, table_;

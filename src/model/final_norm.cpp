@@ -20,8 +20,8 @@ Boundary FinalNorm<T>::output(std::int64_t sequences) const {
 
 template <typename T>
 void FinalNorm<T>::plan(std::int64_t sequences, PiecePlan plan) {
-  mean_ = plan.saved.template reserve<T>("activations", output(sequences).rows);
-  rstd_ = plan.saved.template reserve<T>("activations", output(sequences).rows);
+  mean_ = plan.saved.template reserve<Wide<T>>("activations", output(sequences).rows);
+  rstd_ = plan.saved.template reserve<Wide<T>>("activations", output(sequences).rows);
 }
 
 template <typename T>
@@ -34,8 +34,8 @@ void FinalNorm<T>::forward(const Pass<T>& pass, const T* in, T* out) {
   args.gain1 = pass.parameter(gain_);
   args.bias1 = pass.parameter(bias_);
   args.y1 = out;
-  args.mean = pass.kept(mean_);
-  args.rstd = pass.kept(rstd_);
+  args.mean = pass.template kept<Wide<T>>(mean_);
+  args.rstd = pass.template kept<Wide<T>>(rstd_);
   kernels::layer_norm_forward(pass.queue, args);
 }
 
@@ -45,8 +45,8 @@ void FinalNorm<T>::backward(const Pass<T>& pass, const T* in, const T* dout, T* 
   args.rows = output(pass.batch.sequences).rows;
   args.width = config_.width;
   args.x = in;
-  args.mean = pass.kept(mean_);
-  args.rstd = pass.kept(rstd_);
+  args.mean = pass.template kept<Wide<T>>(mean_);
+  args.rstd = pass.template kept<Wide<T>>(rstd_);
   args.gain1 = pass.parameter(gain_);
   args.dy1 = dout;
   args.dgain1 = pass.gradient(gain_);
@@ -57,5 +57,8 @@ void FinalNorm<T>::backward(const Pass<T>& pass, const T* in, const T* dout, T* 
 
 template class FinalNorm<float>;
 template class FinalNorm<double>;
+#ifdef TESSERA_HAS_CUDA
+template class FinalNorm<kernels::bf16>;
+#endif
 
 }  // namespace tessera::model

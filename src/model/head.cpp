@@ -2,16 +2,21 @@
 
 #include <algorithm>
 
+#include "core/device_memory.h"
+#include "core/integers.h"
 #include "kernels/copy_rows.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/layer_norm.h"
 #include "kernels/linear.h"
+#include "kernels/sum.h"
 
 namespace tessera::model {
 namespace {
-// Rows of logits that exist at a time: enough for full-speed matrix products, few enough to stay in
-// the last-level cache at vocabularies of a few thousand.
+// Logits that exist at a time. CPU: enough rows for full-speed matrix products, few enough to stay
+// in the last-level cache at vocabularies of a few thousand. CUDA: enough rows that adding to the
+// classifier's fp32 gradient once a chunk costs little beside the product itself.
 constexpr std::int64_t kLogitElements = std::int64_t{1} << 21;
+constexpr std::int64_t kLogitElementsCuda = std::int64_t{1} << 30;
 constexpr std::int64_t kLeastChunk = 128;
 }  // namespace
 
@@ -26,8 +31,11 @@ Head<T>::Head(const ModelConfig& config, ParameterTable& table, const std::strin
       weight_(table.add(classifier, {config.vocab, config.width}, Initial::normal)) {}
 
 template <typename T>
-std::int64_t Head<T>::chunk_rows(std::int64_t rows) const {
-  return std::min(rows, std::max(kLeastChunk, kLogitElements / config_.vocab));
+std::int64_t Head<T>::chunk_rows(Device device, std::int64_t rows) const {
+  const std::int64_t elements = device == Device::cuda ? kLogitElementsCuda : kLogitElements;
+  const std::int64_t most = std::max(kLeastChunk, elements / stride() / kLeastChunk * kLeastChunk);
+  const std::int64_t chunks = div_ceil(rows, most);  // of nearly equal length
+  return std::min(rows, round_up(div_ceil(rows, chunks), kLeastChunk));
 }
 
 template <typename T>
@@ -38,12 +46,12 @@ void Head<T>::plan(std::int64_t sequences, PiecePlan plan) {
   };
   selected_ = keep(rows * width);
   hidden_ = keep(rows * width);
-  mean_ = keep(rows);
-  rstd_ = keep(rows);
+  mean_ = plan.saved.template reserve<Wide<T>>("activations", rows);
+  rstd_ = plan.saved.template reserve<Wide<T>>("activations", rows);
   dhidden_ = keep(rows * width);
-  logits_ = plan.scratch.template reserve<T>("logits", chunk_rows(rows) * config_.vocab);
-  losses_ = plan.scratch.template reserve<T>("logits", chunk_rows(rows));
-  targets_ = plan.scratch.template reserve<std::int32_t>("logits", rows);
+  logits_ =
+      plan.scratch.template reserve<T>("logits", chunk_rows(plan.queue.device, rows) * stride());
+  losses_ = plan.scratch.template reserve<Wide<T>>("logits", rows);
   dselected_ = plan.scratch.template reserve<T>("scratch", rows * width);
 }
 
@@ -61,8 +69,8 @@ void Head<T>::select(const Pass<T>& pass, const T* in) {
   norm.gain1 = pass.parameter(gain_);
   norm.bias1 = pass.parameter(bias_);
   norm.y1 = pass.kept(hidden_);
-  norm.mean = pass.kept(mean_);
-  norm.rstd = pass.kept(rstd_);
+  norm.mean = pass.template kept<Wide<T>>(mean_);
+  norm.rstd = pass.template kept<Wide<T>>(rstd_);
   kernels::layer_norm_forward(pass.queue, norm);
 }
 
@@ -70,30 +78,44 @@ template <typename T>
 void Head<T>::forward(const Pass<T>& pass, const T* in, T*) {
   select(pass, in);
   const std::int64_t width = config_.width, vocab = config_.vocab;
-  const std::int64_t a_sequence = windows_.a_sequence * rows_.count;
-  const std::int64_t total = predicting_rows(pass.batch.sequences), chunk = chunk_rows(total);
-  const bool train = pass.mode == HeadMode::train;
-  T* logits = pass.temporary(logits_);
-  T* losses = pass.temporary(losses_);
-  auto* targets = reinterpret_cast<std::int32_t*>(pass.scratch + targets_.offset);
-  for (std::int64_t b = 0; b < pass.batch.sequences; ++b)
-    std::copy_n(pass.batch.targets + b * config_.context + rows_.first_token, a_sequence,
-                targets + b * a_sequence);
-  double sum = 0;
+  const std::int64_t total = predicting_rows(pass.batch.sequences);
+  const std::int64_t chunk = chunk_rows(pass.queue.device, total);
+  auto* losses = pass.template temporary<Wide<T>>(losses_);
+
+  kernels::LinearForward<T> classify;
+  classify.in = width;
+  classify.out = vocab;
+  classify.weight = pass.parameter(weight_);
+  classify.y = pass.temporary(logits_);
+  classify.y_stride = stride();
+  kernels::CrossEntropy<T> loss;
+  loss.vocab = vocab;
+  loss.logits = classify.y;
+  loss.stride = stride();
+  loss.targets = pass.batch.targets + rows_.first_token;
+  loss.group_rows = windows_.a_sequence * rows_.count;
+  loss.group_stride = config_.context;
+  loss.weight = pass.loss_weight;
+  loss.gradient = pass.mode == HeadMode::train;
+  kernels::LinearBackward<T> back;
+  back.in = width;
+  back.out = vocab;
+  back.weight = classify.weight;
+  back.dy = classify.y;
+  back.y_stride = stride();
+  if (loss.gradient) back.dweight = pass.gradient(weight_);
+
   for (std::int64_t begin = 0; begin < total; begin += chunk) {
-    const std::int64_t rows = std::min(chunk, total - begin);
-    const T* hidden = pass.kept(hidden_) + begin * width;
-    kernels::linear_forward<T>(
-        pass.queue, {rows, width, vocab, hidden, pass.parameter(weight_), nullptr, logits});
-    kernels::cross_entropy<T>(pass.queue, {rows, vocab, logits, targets + begin, losses,
-                                           static_cast<T>(pass.loss_weight), train});
-    for (std::int64_t r = 0; r < rows; ++r) sum += static_cast<double>(losses[r]);
-    if (train)
-      kernels::linear_backward<T>(pass.queue, {rows, width, vocab, hidden, pass.parameter(weight_),
-                                               logits, pass.kept(dhidden_) + begin * width, false,
-                                               pass.gradient(weight_), nullptr});
+    classify.rows = loss.rows = back.rows = std::min(chunk, total - begin);
+    classify.x = back.x = pass.kept(hidden_) + begin * width;
+    loss.first_row = begin;
+    loss.losses = losses + begin;
+    back.dx = pass.kept(dhidden_) + begin * width;
+    kernels::linear_forward(pass.queue, classify);
+    kernels::cross_entropy(pass.queue, loss);
+    if (loss.gradient) kernels::linear_backward(pass.queue, back);
   }
-  *pass.loss_sum += sum;
+  kernels::sum<Wide<T>>(pass.queue, {total, losses, pass.loss_sum});
 }
 
 template <typename T>
@@ -103,8 +125,8 @@ void Head<T>::backward(const Pass<T>& pass, const T*, const T*, T* din) {
   norm.rows = groups * rows_.count;
   norm.width = width;
   norm.x = pass.kept(selected_);
-  norm.mean = pass.kept(mean_);
-  norm.rstd = pass.kept(rstd_);
+  norm.mean = pass.template kept<Wide<T>>(mean_);
+  norm.rstd = pass.template kept<Wide<T>>(rstd_);
   norm.gain1 = pass.parameter(gain_);
   norm.dy1 = pass.kept(dhidden_);
   norm.dgain1 = pass.gradient(gain_);
@@ -112,7 +134,9 @@ void Head<T>::backward(const Pass<T>& pass, const T*, const T*, T* din) {
   norm.dx = pass.temporary(dselected_);
   kernels::layer_norm_backward(pass.queue, norm);
   // Rows that predict nothing have no gradient from here.
-  std::fill_n(din, groups * windows_.length * width, T{0});
+  zero_memory(pass.queue.device, din,
+              groups * windows_.length * width * static_cast<std::int64_t>(sizeof(T)),
+              pass.queue.stream);
   kernels::copy_rows<T>(pass.queue, {groups, rows_.count, width, norm.dx, rows_.count * width,
                                      din + rows_.first * width, windows_.length * width});
 }
@@ -134,5 +158,8 @@ double Head<T>::multiply_adds() const {
 
 template class Head<float>;
 template class Head<double>;
+#ifdef TESSERA_HAS_CUDA
+template class Head<kernels::bf16>;
+#endif
 
 }  // namespace tessera::model

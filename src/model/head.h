@@ -43,15 +43,17 @@ class Head : public Piece<T> {
  private:
   // Packs the predicting rows into `selected_` and normalises them into `hidden_`.
   void select(const Pass<T>& pass, const T* in);
-  std::int64_t chunk_rows(std::int64_t rows) const;
+  std::int64_t chunk_rows(Device device, std::int64_t rows) const;
+  // Row stride of logits: rows start at multiples of 16 bytes, which the matrix products want.
+  std::int64_t stride() const { return (config_.vocab + 7) / 8 * 8; }
 
   ModelConfig config_;
   WindowShape windows_;
   HeadRows rows_;
   std::int64_t gain_, bias_, weight_;
-  Buffer selected_, hidden_, mean_, rstd_;        // kept
-  Buffer dhidden_;                                // kept: the forward's gradient of hidden_
-  Buffer logits_, losses_, targets_, dselected_;  // scratch
+  Buffer selected_, hidden_, mean_, rstd_;  // kept
+  Buffer dhidden_;                          // kept: the forward's gradient of hidden_
+  Buffer logits_, losses_, dselected_;      // scratch
 };
 
 }  // namespace tessera::model

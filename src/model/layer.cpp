@@ -1,6 +1,6 @@
 #include "model/layer.h"
 
-#include "kernels/attention.h"
+#include "core/device_memory.h"
 #include "kernels/rotary.h"
 
 namespace tessera::model {
@@ -8,20 +8,40 @@ namespace tessera::model {
 template <typename T>
 RotaryTable<T>::RotaryTable(const ModelConfig& config, std::int64_t length) {
   const std::int64_t rotary = rotary_width(config);
-  cos.resize(static_cast<std::size_t>(length * rotary / 2));
-  sin.resize(cos.size());
-  kernels::rotary_tables(length, rotary, config.rotary_base, cos.data(), sin.data());
+  cos_.resize(static_cast<std::size_t>(length * rotary / 2));
+  sin_.resize(cos_.size());
+  kernels::rotary_tables(length, rotary, config.rotary_base, cos_.data(), sin_.data());
+}
+
+template <typename T>
+void RotaryTable<T>::plan(MemoryPlan& plan) {
+  if (planned_) return;
+  planned_ = true;
+  cos_buffer_ = plan.reserve<Wide<T>>("constants", static_cast<std::int64_t>(cos_.size()));
+  sin_buffer_ = plan.reserve<Wide<T>>("constants", static_cast<std::int64_t>(sin_.size()));
+}
+
+template <typename T>
+void RotaryTable<T>::bind(const kernels::Queue& queue, const Arena& arena) {
+  auto* cos_at = arena.at<Wide<T>>(cos_buffer_);
+  auto* sin_at = arena.at<Wide<T>>(sin_buffer_);
+  if (cos == cos_at) return;
+  upload(queue.device, cos_at, cos_.data(), cos_buffer_.bytes, queue.stream);
+  upload(queue.device, sin_at, sin_.data(), sin_buffer_.bytes, queue.stream);
+  cos = cos_at;
+  sin = sin_at;
 }
 
 template <typename T>
 Layer<T>::Layer(const ModelConfig& config, ParameterTable& table, const std::string& prefix,
                 std::string label, std::int64_t index, WindowShape windows,
-                std::shared_ptr<const RotaryTable<T>> rotary, bool recompute)
+                std::shared_ptr<RotaryTable<T>> rotary, const ModelOptions& options)
     : config_(config),
       label_(std::move(label)),
       windows_(windows),
       rotary_(std::move(rotary)),
-      recompute_(recompute),
+      recompute_(options.recompute),
+      attention_(options.attention),
       parameters_(add_layer_parameters(table, prefix, index, config)) {}
 
 template <typename T>
@@ -33,133 +53,151 @@ template <typename T>
 void Layer<T>::plan(std::int64_t sequences, PiecePlan plan) {
   const std::int64_t rows = output(sequences).rows, width = config_.width;
   const std::int64_t ffn = config_.ffn_mult * width;
-  MemoryPlan& kept = recompute_ ? plan.scratch : plan.saved;
-  const auto keep = [&](std::int64_t columns) {
-    return kept.template reserve<T>("activations", rows * columns);
-  };
-  const auto scratch = [&](std::int64_t columns) {
-    return plan.scratch.template reserve<T>("scratch", rows * columns);
+  // Results of matrix products (and what their backward needs) are recomputed under `layer` alone.
+  MemoryPlan& products = recompute_ == Recompute::layer ? plan.scratch : plan.saved;
+  MemoryPlan& cheap = recompute_ == Recompute::none ? plan.saved : plan.scratch;
+  const auto reserve = [&](MemoryPlan& memory, std::int64_t columns) {
+    return memory.template reserve<T>("activations", rows * columns);
   };
   Buffers& b = buffers_;
-  b.norm1 = keep(width);
-  b.norm2 = keep(width);
-  b.mean = keep(1);
-  b.rstd = keep(1);
-  b.qkv = keep(3 * width);
-  b.attended = keep(width);
-  b.lse = keep(config_.heads);
-  b.up = keep(ffn);
-  b.activated = keep(ffn);
-  b.projected = scratch(width);
-  b.down = scratch(width);
-  b.dup = scratch(ffn);
-  b.dnorm1 = scratch(width);
-  b.dnorm2 = scratch(width);
-  b.dattended = scratch(width);
-  b.dqkv = scratch(3 * width);
-  if (recompute_) b.output = scratch(width);
+  b.mean = products.template reserve<Wide<T>>("activations", rows);
+  b.rstd = products.template reserve<Wide<T>>("activations", rows);
+  b.lse = products.template reserve<Wide<T>>("activations", rows * config_.heads);
+  b.qkv = reserve(products, 3 * width);
+  b.up = reserve(products, ffn);
+  b.norm1 = reserve(cheap, width);
+  b.norm2 = reserve(cheap, width);
+  b.attended = reserve(cheap, width);
+  b.activated = reserve(cheap, ffn);
+  b.dup = reserve(plan.scratch, ffn);
+  b.dnorm1 = reserve(plan.scratch, width);
+  b.dnorm2 = reserve(plan.scratch, width);
+  b.dattended = reserve(plan.scratch, width);
+  b.dqkv = reserve(plan.scratch, 3 * width);
+  if (recompute_ == Recompute::layer) b.output = reserve(plan.scratch, width);
+  rotary_->plan(plan.constants);
 }
 
 template <typename T>
-void Layer<T>::rotate(const Pass<T>& pass, T* qkv, bool backward) const {
-  kernels::Rotary<T> args;
-  args.rows = rows(pass);
-  args.heads = config_.heads;
-  args.head_size = config_.width / config_.heads;
-  args.rotary = rotary_width(config_);
-  args.length = windows_.length;
-  args.cos = rotary_->cos.data();
-  args.sin = rotary_->sin.data();
-  args.qkv = qkv;
-  args.backward = backward;
-  kernels::rotary(pass.queue, args);
+void Layer<T>::bind(const kernels::Queue& queue, const Arena& arena) {
+  rotary_->bind(queue, arena);
 }
 
 template <typename T>
-void Layer<T>::compute(const Pass<T>& pass, const T* in, T* out) const {
+kernels::WindowAttentionShape<T> Layer<T>::attention_shape(std::int64_t sequences) const {
+  return {sequences * windows_.a_sequence,
+          windows_.length,
+          config_.heads,
+          config_.width / config_.heads,
+          rotary_width(config_),
+          rotary_->cos,
+          rotary_->sin,
+          attention_};
+}
+
+template <typename T>
+std::int64_t Layer<T>::workspace_bytes(const kernels::Queue& queue, std::int64_t sequences) const {
+  return kernels::window_attention_workspace<T>(queue, attention_shape(sequences));
+}
+
+template <typename T>
+LayerBuffers<T> Layer<T>::layer_buffers(const Pass<T>& pass) const {
   const Buffers& b = buffers_;
-  const std::int64_t head_size = config_.width / config_.heads;
-  const auto attend = [&](T* qkv, T* attended) {
-    rotate(pass, qkv, false);
-    kernels::AttentionForward<T> args;
-    args.shape = kernels::fused_attention_shape(pass.batch.sequences * windows_.a_sequence,
-                                                windows_.length, config_.heads, head_size);
-    args.q = qkv;
-    args.k = qkv + head_size;
-    args.v = qkv + 2 * head_size;
-    args.out = attended;
-    args.lse = at(pass, b.lse);
-    kernels::attention_forward(pass.queue, args);
+  const auto product = [&](const Buffer& buffer) {
+    return recompute_ == Recompute::layer ? pass.temporary(buffer) : pass.kept(buffer);
   };
-  const LayerBuffers<T> buffers{at(pass, b.norm1),
-                                at(pass, b.norm2),
-                                at(pass, b.mean),
-                                at(pass, b.rstd),
-                                at(pass, b.qkv),
-                                at(pass, b.attended),
-                                pass.temporary(b.projected),
-                                at(pass, b.up),
-                                at(pass, b.activated),
-                                pass.temporary(b.down)};
-  layer_forward<T>(pass.queue, config_, parameters_, *pass.table, pass.parameters, rows(pass),
-                   buffers, in, out, attend);
+  const auto cheap = [&](const Buffer& buffer) {
+    return recompute_ == Recompute::none ? pass.kept(buffer) : pass.temporary(buffer);
+  };
+  return {cheap(b.norm1),
+          cheap(b.norm2),
+          reinterpret_cast<Wide<T>*>(product(b.mean)),
+          reinterpret_cast<Wide<T>*>(product(b.rstd)),
+          product(b.qkv),
+          cheap(b.attended),
+          product(b.up),
+          cheap(b.activated)};
+}
+
+template <typename T>
+Wide<T>* Layer<T>::lse(const Pass<T>& pass) const {
+  return recompute_ == Recompute::layer ? pass.template temporary<Wide<T>>(buffers_.lse)
+                                        : pass.template kept<Wide<T>>(buffers_.lse);
+}
+
+template <typename T>
+void Layer<T>::attend(const Pass<T>& pass, T* qkv, T* attended, bool again) const {
+  kernels::window_attention_forward<T>(
+      pass.queue, {attention_shape(pass.batch.sequences), qkv, attended, lse(pass), again});
 }
 
 template <typename T>
 void Layer<T>::forward(const Pass<T>& pass, const T* in, T* out) {
-  compute(pass, in, out);
+  layer_forward<T>(pass.queue, config_, parameters_, *pass.table, pass.parameters, rows(pass),
+                   layer_buffers(pass), in, out,
+                   [&](T* qkv, T* attended) { attend(pass, qkv, attended, false); });
+}
+
+template <typename T>
+void Layer<T>::recompute(const Pass<T>& pass, const T* in) {
+  if (recompute_ == Recompute::layer) return forward(pass, in, pass.temporary(buffers_.output));
+  if (recompute_ == Recompute::none) return;
+  const LayerBuffers<T> b = layer_buffers(pass);
+  layer_norms(pass.queue, config_, parameters_, *pass.table, pass.parameters, rows(pass), b, in);
+  attend(pass, b.qkv, b.attended, true);
+  kernels::gelu_forward<T>(pass.queue,
+                           {rows(pass) * config_.ffn_mult * config_.width, b.up, b.activated});
 }
 
 template <typename T>
 void Layer<T>::backward(const Pass<T>& pass, const T* in, const T* dout, T* din) {
-  const Buffers& b = buffers_;
+  recompute(pass, in);
+  const Buffers& own = buffers_;
+  const LayerBuffers<T> b = layer_buffers(pass);
   const LayerParameters& p = parameters_;
   const std::int64_t n = rows(pass), width = config_.width, ffn = config_.ffn_mult * width;
-  const std::int64_t head_size = width / config_.heads;
-  if (recompute_) compute(pass, in, pass.temporary(b.output));
+  const auto linear = [&](std::int64_t in_width, std::int64_t out_width, const T* x,
+                          std::int64_t weight, const T* dy, T* dx, Wide<T>* dbias) {
+    kernels::linear_backward<T>(pass.queue, {n, in_width, out_width, x, pass.parameter(weight), dy,
+                                             dx, pass.gradient(weight), dbias});
+  };
+  T* dup = pass.temporary(own.dup);
+  T* dnorm1 = pass.temporary(own.dnorm1);
+  T* dnorm2 = pass.temporary(own.dnorm2);
+  T* dattended = pass.temporary(own.dattended);
+  T* dqkv = pass.temporary(own.dqkv);
 
   // MLP branch: d(down) = dout.
-  T* dup = pass.temporary(b.dup);
-  kernels::linear_backward<T>(
-      pass.queue, {n, ffn, width, at(pass, b.activated), pass.parameter(p.down_weight), dout, dup,
-                   false, pass.gradient(p.down_weight), pass.gradient(p.down_bias)});
-  kernels::gelu_backward<T>(pass.queue, {n * ffn, at(pass, b.up), dup, dup});
-  kernels::linear_backward<T>(
-      pass.queue,
-      {n, width, ffn, at(pass, b.norm2), pass.parameter(p.up_weight), dup, pass.temporary(b.dnorm2),
-       false, pass.gradient(p.up_weight), pass.gradient(p.up_bias)});
+  linear(ffn, width, b.activated, p.down_weight, dout, dup, nullptr);
+  kernels::gelu_backward<T>(pass.queue, {n, ffn, b.up, dup, dup, pass.gradient(p.up_bias)});
+  linear(width, ffn, b.norm2, p.up_weight, dup, dnorm2, nullptr);
 
-  // Attention branch: d(projected) = dout.
-  kernels::linear_backward<T>(
-      pass.queue, {n, width, width, at(pass, b.attended), pass.parameter(p.dense_weight), dout,
-                   pass.temporary(b.dattended), false, pass.gradient(p.dense_weight),
-                   pass.gradient(p.dense_bias)});
-  kernels::AttentionBackward<T> attention;
-  attention.shape = kernels::fused_attention_shape(pass.batch.sequences * windows_.a_sequence,
-                                                   windows_.length, config_.heads, head_size);
-  attention.q = at(pass, b.qkv);
-  attention.k = attention.q + head_size;
-  attention.v = attention.q + 2 * head_size;
-  attention.out = at(pass, b.attended);
-  attention.lse = at(pass, b.lse);
-  attention.dout = pass.temporary(b.dattended);
-  attention.dq = pass.temporary(b.dqkv);
-  attention.dk = attention.dq + head_size;
-  attention.dv = attention.dq + 2 * head_size;
-  kernels::attention_backward(pass.queue, attention);
-  rotate(pass, attention.dq, true);
-  kernels::linear_backward<T>(
-      pass.queue,
-      {n, width, 3 * width, at(pass, b.norm1), pass.parameter(p.qkv_weight), attention.dq,
-       pass.temporary(b.dnorm1), false, pass.gradient(p.qkv_weight), pass.gradient(p.qkv_bias)});
+  // Attention branch: d(dense) = dout.
+  linear(width, width, b.attended, p.dense_weight, dout, dattended, nullptr);
+  kernels::window_attention_backward<T>(pass.queue, {attention_shape(pass.batch.sequences), b.qkv,
+                                                     b.attended, lse(pass), dattended, dqkv});
+  linear(width, 3 * width, b.norm1, p.qkv_weight, dqkv, dnorm1, pass.gradient(p.qkv_bias));
 
-  // Both norms, and the residual path.
-  kernels::layer_norm_backward<T>(
-      pass.queue,
-      {n, width, in, at(pass, b.mean), at(pass, b.rstd), pass.parameter(p.norm1_gain),
-       pass.temporary(b.dnorm1), pass.gradient(p.norm1_gain), pass.gradient(p.norm1_bias),
-       pass.parameter(p.norm2_gain), pass.temporary(b.dnorm2), pass.gradient(p.norm2_gain),
-       pass.gradient(p.norm2_bias), dout, din});
+  // Both norms and the residual path; dout is also the gradient of both branches' last biases.
+  kernels::LayerNormBackward<T> norms;
+  norms.rows = n;
+  norms.width = width;
+  norms.x = in;
+  norms.mean = b.mean;
+  norms.rstd = b.rstd;
+  norms.gain1 = pass.parameter(p.norm1_gain);
+  norms.dy1 = dnorm1;
+  norms.dgain1 = pass.gradient(p.norm1_gain);
+  norms.dbias1 = pass.gradient(p.norm1_bias);
+  norms.gain2 = pass.parameter(p.norm2_gain);
+  norms.dy2 = dnorm2;
+  norms.dgain2 = pass.gradient(p.norm2_gain);
+  norms.dbias2 = pass.gradient(p.norm2_bias);
+  norms.dresidual = dout;
+  norms.dx = din;
+  norms.dsum1 = pass.gradient(p.dense_bias);
+  norms.dsum2 = pass.gradient(p.down_bias);
+  kernels::layer_norm_backward<T>(pass.queue, norms);
 }
 
 template <typename T>
@@ -172,9 +210,13 @@ double Layer<T>::multiply_adds() const {
          (4 * width * width + 2 * width * ffn + static_cast<double>(windows_.length) * width);
 }
 
-template struct RotaryTable<float>;
-template struct RotaryTable<double>;
+template class RotaryTable<float>;
+template class RotaryTable<double>;
 template class Layer<float>;
 template class Layer<double>;
+#ifdef TESSERA_HAS_CUDA
+template class RotaryTable<kernels::bf16>;
+template class Layer<kernels::bf16>;
+#endif
 
 }  // namespace tessera::model

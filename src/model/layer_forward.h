@@ -10,7 +10,6 @@
 #include "kernels/gelu.h"
 #include "kernels/layer_norm.h"
 #include "kernels/linear.h"
-#include "kernels/residual.h"
 #include "model/piece.h"
 
 namespace tessera::model {
@@ -33,35 +32,43 @@ LayerParameters find_layer_parameters(const ParameterTable& table, const std::st
 // Where a layer's intermediate results lie, for `rows` rows.
 template <typename T>
 struct LayerBuffers {
-  T *norm1, *norm2;   // [rows, D] each
-  T *mean, *rstd;     // [rows] each; may be null
-  T* qkv;             // [rows, 3 D], rotated by attend()
-  T* attended;        // [rows, D]
-  T* projected;       // [rows, D]
-  T *up, *activated;  // [rows, F] each, F = ffn_mult D; may be the same memory
-  T* down;            // [rows, D]
+  T *norm1, *norm2;     // [rows, D] each
+  Wide<T>*mean, *rstd;  // [rows] each; may be null
+  T* qkv;               // [rows, 3 D], rotated by attend()
+  T* attended;          // [rows, D]
+  T *up, *activated;    // [rows, F] each, F = ffn_mult D; may be the same memory
 };
 
+// The two norms of the parallel residual, from one read of x.
+template <typename T>
+void layer_norms(const kernels::Queue& queue, const ModelConfig& config, const LayerParameters& p,
+                 const ParameterTable& table, const T* parameters, std::int64_t rows,
+                 const LayerBuffers<T>& b, const T* x) {
+  const auto at = [&](std::int64_t index) { return parameters + table[index].offset; };
+  kernels::layer_norm_forward<T>(
+      queue, {rows, config.width, config.eps, x, at(p.norm1_gain), at(p.norm1_bias), b.norm1,
+              at(p.norm2_gain), at(p.norm2_bias), b.norm2, b.mean, b.rstd});
+}
+
+// y = x + dense(attend(qkv(norm1(x)))) + down(gelu(up(norm2(x)))): the joins ride on the products.
+// y may be x.
 template <typename T, typename Attend>
 void layer_forward(const kernels::Queue& queue, const ModelConfig& config, const LayerParameters& p,
                    const ParameterTable& table, const T* parameters, std::int64_t rows,
                    const LayerBuffers<T>& b, const T* x, T* y, Attend attend) {
   const std::int64_t width = config.width, ffn = config.ffn_mult * config.width;
-  const auto at = [&](std::int64_t index) { return parameters + table[index].offset; };
-  kernels::layer_norm_forward<T>(
-      queue, {rows, width, config.eps, x, at(p.norm1_gain), at(p.norm1_bias), b.norm1,
-              at(p.norm2_gain), at(p.norm2_bias), b.norm2, b.mean, b.rstd});
-  kernels::linear_forward<T>(
-      queue, {rows, width, 3 * width, b.norm1, at(p.qkv_weight), at(p.qkv_bias), b.qkv});
+  const auto linear = [&](std::int64_t in, std::int64_t out, const T* from, std::int64_t weight,
+                          std::int64_t bias, T* to, const T* add = nullptr) {
+    kernels::linear_forward<T>(queue, {rows, in, out, from, parameters + table[weight].offset,
+                                       parameters + table[bias].offset, to, add});
+  };
+  layer_norms(queue, config, p, table, parameters, rows, b, x);
+  linear(width, 3 * width, b.norm1, p.qkv_weight, p.qkv_bias, b.qkv);
   attend(b.qkv, b.attended);
-  kernels::linear_forward<T>(
-      queue, {rows, width, width, b.attended, at(p.dense_weight), at(p.dense_bias), b.projected});
-  kernels::linear_forward<T>(queue,
-                             {rows, width, ffn, b.norm2, at(p.up_weight), at(p.up_bias), b.up});
+  linear(width, width, b.attended, p.dense_weight, p.dense_bias, y, x);
+  linear(width, ffn, b.norm2, p.up_weight, p.up_bias, b.up);
   kernels::gelu_forward<T>(queue, {rows * ffn, b.up, b.activated});
-  kernels::linear_forward<T>(
-      queue, {rows, ffn, width, b.activated, at(p.down_weight), at(p.down_bias), b.down});
-  kernels::residual_join<T>(queue, {rows * width, x, b.projected, b.down, y});
+  linear(ffn, width, b.activated, p.down_weight, p.down_bias, y, y);
 }
 
 // Width of the rotated part of each head.

@@ -15,7 +15,8 @@
 
 namespace tessera::model {
 
-// One micro-batch: `sequences` samples of `context` tokens.
+// One micro-batch: `sequences` samples of `context` tokens. In the queue's memory where pieces see
+// it.
 struct MicroBatch {
   std::int64_t sequences = 0;
   const std::int32_t* ids = nullptr;      // [sequences, context]
@@ -35,31 +36,42 @@ struct Boundary {
   std::int64_t count() const { return rows * width; }
 };
 
-// Everything a piece sees during a call.
+template <typename T>
+using Wide = kernels::Wide<T>;
+
+// Everything a piece sees during a call. All pointers are into the queue's memory.
 template <typename T>
 struct Pass {
   kernels::Queue queue;
   MicroBatch batch;
   HeadMode mode = HeadMode::train;
-  double loss_weight =
-      1;  // d(reported loss) / d(sum of token losses): 1 / targets of the global batch
+  // d(reported loss) / d(sum of token losses): 1 / targets of the global batch; one number
+  const Wide<T>* loss_weight = nullptr;
   const ParameterTable* table = nullptr;
   const T* parameters = nullptr;  // flat
-  T* gradients = nullptr;         // flat, added to
+  Wide<T>* gradients = nullptr;   // flat, added to
   std::byte* saved = nullptr;
   std::byte* scratch = nullptr;
   double* loss_sum = nullptr;  // nats over this micro-batch's targets, added to by the head
 
   const T* parameter(std::int64_t index) const { return parameters + (*table)[index].offset; }
-  T* gradient(std::int64_t index) const { return gradients + (*table)[index].offset; }
-  T* kept(const Buffer& buffer) const { return reinterpret_cast<T*>(saved + buffer.offset); }
-  T* temporary(const Buffer& buffer) const { return reinterpret_cast<T*>(scratch + buffer.offset); }
+  Wide<T>* gradient(std::int64_t index) const { return gradients + (*table)[index].offset; }
+  template <typename E = T>
+  E* kept(const Buffer& buffer) const {
+    return reinterpret_cast<E*>(saved + buffer.offset);
+  }
+  template <typename E = T>
+  E* temporary(const Buffer& buffer) const {
+    return reinterpret_cast<E*>(scratch + buffer.offset);
+  }
 };
 
-// Where plan() reserves. `scratch` starts empty for every piece.
+// Where plan() reserves. `scratch` starts empty for every piece; `constants` are filled by bind().
 struct PiecePlan {
   MemoryPlan& saved;
   MemoryPlan& scratch;
+  MemoryPlan& constants;
+  kernels::Queue queue;
 };
 
 template <typename T>
@@ -73,6 +85,10 @@ class Piece {
   virtual Boundary output(std::int64_t sequences) const = 0;
   // Reserves memory for micro-batches of up to `sequences`.
   virtual void plan(std::int64_t sequences, PiecePlan plan) = 0;
+  // What its operations need of Queue::workspace beyond kernels::kWorkspaceBytes.
+  virtual std::int64_t workspace_bytes(const kernels::Queue&, std::int64_t) const { return 0; }
+  // Fills constants, once the memory exists.
+  virtual void bind(const kernels::Queue&, const Arena&) {}
   // in: the boundary before (null for the first piece); out: the boundary behind (null for the
   // head).
   virtual void forward(const Pass<T>& pass, const T* in, T* out) = 0;

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/device_memory.h"
+#include "core/device_stream.h"
+
 namespace tessera::model {
 
 template <typename T>
@@ -20,7 +23,7 @@ void Stage<T>::plan(MemoryPlan& plan) {
   std::int64_t scratch_bytes = 0, widest = 0;
   for (const auto& piece : pieces_) {
     MemoryPlan scratch;
-    piece->plan(sequences_, {slot_plan_, scratch});
+    piece->plan(sequences_, {slot_plan_, scratch, plan, queue_});
     scratch_bytes = std::max(scratch_bytes, scratch.total_bytes());
     const std::int64_t count = piece->output(sequences_).count();
     widest = std::max(widest, count);
@@ -34,10 +37,19 @@ void Stage<T>::plan(MemoryPlan& plan) {
 }
 
 template <typename T>
-void Stage<T>::bind(const Arena& arena, const T* parameters, T* gradients) {
+void Stage<T>::bind(const Arena& arena, const T* parameters, Wide<T>* gradients) {
   arena_ = &arena;
   parameters_ = parameters;
   gradients_ = gradients;
+  for (const auto& piece : pieces_) piece->bind(queue_, arena);
+}
+
+template <typename T>
+std::int64_t Stage<T>::workspace_bytes() const {
+  std::int64_t most = queue_.device == Device::cuda ? kernels::kWorkspaceBytes : 0;
+  for (const auto& piece : pieces_)
+    most = std::max(most, piece->workspace_bytes(queue_, sequences_));
+  return most;
 }
 
 template <typename T>
@@ -62,18 +74,20 @@ T* Stage<T>::boundary(std::int64_t slot, std::size_t piece) {
 
 template <typename T>
 void Stage<T>::forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode,
-                       double loss_weight, double& loss_sum) {
+                       const Wide<T>* loss_weight, double* loss_sum) {
   TESSERA_CHECK(batch.sequences >= 1 && batch.sequences <= sequences_);
   in_flight_[static_cast<std::size_t>(slot)] = batch;
   Pass<T> p = pass(slot);
   p.mode = mode;
   p.loss_weight = loss_weight;
-  p.loss_sum = &loss_sum;
+  p.loss_sum = loss_sum;
   const T* in = nullptr;
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
+    const TraceRange range(pieces_[i]->name());
     T* out = boundary(slot, i);
     pieces_[i]->forward(p, in, out);
     in = out;
+    if (probe_) probe_(i, false);
   }
 }
 
@@ -83,8 +97,10 @@ void Stage<T>::backward(std::int64_t slot) {
   T* dout = arena_->at<T>(gradient_a_);
   T* din = arena_->at<T>(gradient_b_);
   for (std::size_t i = pieces_.size(); i-- > 0;) {
+    const TraceRange range(pieces_[i]->name());
     pieces_[i]->backward(p, i > 0 ? boundary(slot, i - 1) : nullptr, dout, i > 0 ? din : nullptr);
     std::swap(dout, din);
+    if (probe_) probe_(i, true);
   }
 }
 
@@ -99,9 +115,14 @@ std::vector<T> Stage<T>::logits(const MicroBatch& batch) {
     in = out;
   }
   auto& head = dynamic_cast<Head<T>&>(*pieces_.back());
-  std::vector<T> result(
-      static_cast<std::size_t>(head.predicting_rows(batch.sequences) * config_.vocab));
-  head.logits(p, in, result.data());
+  const std::int64_t count = head.predicting_rows(batch.sequences) * config_.vocab;
+  MemoryPlan plan;
+  const Buffer buffer = plan.reserve<T>("logits", count);
+  const Arena memory(plan, queue_.device);
+  head.logits(p, in, memory.at<T>(buffer));
+  std::vector<T> result(static_cast<std::size_t>(count));
+  download(queue_.device, result.data(), memory.at<T>(buffer),
+           count * static_cast<std::int64_t>(sizeof(T)), queue_.stream);
   return result;
 }
 
@@ -114,5 +135,8 @@ double Stage<T>::multiply_adds() const {
 
 template class Stage<float>;
 template class Stage<double>;
+#ifdef TESSERA_HAS_CUDA
+template class Stage<kernels::bf16>;
+#endif
 
 }  // namespace tessera::model

@@ -5,6 +5,7 @@
 // after that nothing allocates. A slot holds one micro-batch between its forward and its backward.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -26,17 +27,27 @@ class Stage {
   std::int64_t sequences() const { return sequences_; }
 
   void plan(MemoryPlan& plan);
-  // `flat_size` elements each; gradients may be null when only losses are asked for.
-  void bind(const Arena& arena, const T* parameters, T* gradients);
+  // `flat_size` elements each, in the queue's memory; gradients may be null when only losses are
+  // asked for. `queue` has its workspace (workspace_bytes() at least) from here on.
+  void bind(const Arena& arena, const T* parameters, Wide<T>* gradients);
+  void set_queue(const kernels::Queue& queue) { queue_ = queue; }
+  // What the operations of this stage need of Queue::workspace.
+  std::int64_t workspace_bytes() const;
 
   // Runs a micro-batch forward through `slot`; with HeadMode::train the head also computes its
-  // gradients. Adds the sum of token losses (nats) to loss_sum.
-  void forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode, double loss_weight,
-               double& loss_sum);
+  // gradients, scaled by *loss_weight. Adds the sum of token losses (nats) to *loss_sum. All
+  // pointers are in the queue's memory.
+  void forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode,
+               const Wide<T>* loss_weight, double* loss_sum);
   // Back through the micro-batch that `slot` holds; adds to the gradients.
   void backward(std::int64_t slot);
 
-  // Logits of every predicting row of `batch`, [rows, vocab] (rows as in Head::predicting_rows).
+  // Called with a piece's number and "forward" or "backward" behind each; for measurements.
+  using Probe = std::function<void(std::size_t piece, bool backward)>;
+  void set_probe(Probe probe) { probe_ = std::move(probe); }
+
+  // Logits of every predicting row of `batch`, [rows, vocab] (rows as in Head::predicting_rows), in
+  // host memory.
   std::vector<T> logits(const MicroBatch& batch);
 
   // Multiply-adds of a sequence's forward pass.
@@ -59,7 +70,8 @@ class Stage {
   Buffer scratch_, gradient_a_, gradient_b_;
   const Arena* arena_ = nullptr;
   const T* parameters_ = nullptr;
-  T* gradients_ = nullptr;
+  Wide<T>* gradients_ = nullptr;
+  Probe probe_;
   std::vector<MicroBatch> in_flight_;
 };
 

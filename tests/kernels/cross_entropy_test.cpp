@@ -12,10 +12,12 @@ TYPED_TEST_SUITE(CrossEntropyTest, Types);
 
 template <typename T>
 CrossEntropy<T> args(Index rows, Index vocab, std::vector<T>& logits,
-                     const std::vector<std::int32_t>& targets, std::vector<T>& losses, T weight,
-                     bool gradient) {
-  return CrossEntropy<T>{rows,          vocab,  logits.data(), targets.data(),
-                         losses.data(), weight, gradient};
+                     const std::vector<std::int32_t>& targets, std::vector<T>& losses,
+                     const T& weight, bool gradient) {
+  CrossEntropy<T> a;
+  a.rows = rows, a.vocab = vocab, a.logits = logits.data(), a.targets = targets.data();
+  a.losses = losses.data(), a.weight = &weight, a.gradient = gradient;
+  return a;
 }
 
 TYPED_TEST(CrossEntropyTest, LossAndGradientMatchTheEquation) {
@@ -60,12 +62,38 @@ TEST(CrossEntropy, FiniteDifferences) {
   auto z = normal<double>(rows * vocab, "z", 2);
   const std::vector<std::int32_t> targets = {3, -1, 0, 12};
   std::vector<double> losses(rows), dz = z;
-  cross_entropy(Queue{}, args(rows, vocab, dz, targets, losses, 0.5, true));
+  const double weight = 0.5;
+  cross_entropy(Queue{}, args(rows, vocab, dz, targets, losses, weight, true));
   const auto loss = [&] {
-    cross_entropy(Queue{}, args(rows, vocab, z, targets, losses, 0.5, false));
+    cross_entropy(Queue{}, args(rows, vocab, z, targets, losses, weight, false));
     return 0.5 * (losses[0] + losses[1] + losses[2] + losses[3]);
   };
   expect_gradient(loss, z, dz, "dz");
+}
+
+TYPED_TEST(CrossEntropyTest, TargetsInGroupsAndRowsWithAStride) {
+  using T = TypeParam;
+  const Index rows = 7, vocab = 11, stride = 16;
+  const T weight = 1;
+  const auto all = integers(60, vocab, "targets");
+  auto z = normal<T>(rows * stride, "z"), packed = std::vector<T>(rows * vocab);
+  const auto before = z;
+  std::vector<std::int32_t> picked(rows);
+  CrossEntropy<T> a;
+  a.rows = rows, a.vocab = vocab, a.logits = z.data(), a.stride = stride;
+  a.targets = all.data() + 2, a.first_row = 4, a.group_rows = 5, a.group_stride = 20;
+  std::vector<T> losses(rows), expected(rows);
+  a.losses = losses.data(), a.weight = &weight;
+  for (Index r = 0; r < rows; ++r) {
+    picked[r] = all[2 + (r + 4) / 5 * 20 + (r + 4) % 5];
+    std::copy_n(z.begin() + r * stride, vocab, packed.begin() + r * vocab);
+  }
+  cross_entropy(Queue{}, a);
+  cross_entropy(Queue{}, args<T>(rows, vocab, packed, picked, expected, weight, true));
+  expect_same_bits(losses, expected, "losses");
+  for (Index r = 0; r < rows; ++r)
+    for (Index v = 0; v < stride; ++v)
+      EXPECT_EQ(z[r * stride + v], v < vocab ? packed[r * vocab + v] : before[r * stride + v]);
 }
 
 TYPED_TEST(CrossEntropyTest, LargeLogitsDoNotOverflow) {
@@ -73,7 +101,7 @@ TYPED_TEST(CrossEntropyTest, LargeLogitsDoNotOverflow) {
   std::vector<T> z(300, -1e30f), losses(1);
   z[77] = static_cast<T>(1e30), z[78] = static_cast<T>(-kInfinity);
   const std::vector<std::int32_t> targets = {77};
-  cross_entropy(Queue{}, args<T>(1, 300, z, targets, losses, 1, true));
+  cross_entropy(Queue{}, args<T>(1, 300, z, targets, losses, T{1}, true));
   EXPECT_EQ(losses[0], 0);
   for (const T value : z) EXPECT_EQ(value, 0);
 }
@@ -86,7 +114,7 @@ TYPED_TEST(CrossEntropyTest, NanAndInfinityAreNotHidden) {
       z[at] = static_cast<T>(bad);
       std::vector<T> losses(1);
       const std::vector<std::int32_t> targets = {5};
-      cross_entropy(Queue{}, args<T>(1, 257, z, targets, losses, 1, true));
+      cross_entropy(Queue{}, args<T>(1, 257, z, targets, losses, T{1}, true));
       EXPECT_FALSE(std::isfinite(losses[0]));
       EXPECT_FALSE(std::isfinite(z[at]));
     }
@@ -95,7 +123,7 @@ TYPED_TEST(CrossEntropyTest, NanAndInfinityAreNotHidden) {
 TEST(CrossEntropy, ATargetOutsideTheVocabularyIsAnInternalError) {
   std::vector<float> z(6), losses(2);
   const std::vector<std::int32_t> targets = {1, 3};
-  EXPECT_THROW(cross_entropy(Queue{}, args<float>(2, 3, z, targets, losses, 1, true)), Error);
+  EXPECT_THROW(cross_entropy(Queue{}, args<float>(2, 3, z, targets, losses, 1.0f, true)), Error);
 }
 
 TYPED_TEST(CrossEntropyTest, SameBitsForAnyThreadCount) {
@@ -105,7 +133,7 @@ TYPED_TEST(CrossEntropyTest, SameBitsForAnyThreadCount) {
   for (int turn = 0; turn < 2; ++turn) {
     const Threads threads(turn + 1);
     z[turn] = normal<T>(61 * 1031, "z"), losses[turn].resize(61);
-    cross_entropy(Queue{}, args<T>(61, 1031, z[turn], targets, losses[turn], 1, true));
+    cross_entropy(Queue{}, args<T>(61, 1031, z[turn], targets, losses[turn], T{1}, true));
   }
   expect_same_bits(z[0], z[1], "dz");
   expect_same_bits(losses[0], losses[1], "losses");

@@ -1,8 +1,7 @@
-// GELU, the residual join, strided copies, and the vector functions beneath them.
+// GELU, strided copies, and the vector functions beneath them.
 #include "kernels/copy_rows.h"
 #include "kernels/cpu/vector_math.h"
 #include "kernels/gelu.h"
-#include "kernels/residual.h"
 #include "tests/kernels/kernel_check.h"
 
 namespace tessera::kernels::check {
@@ -31,12 +30,25 @@ TYPED_TEST(ElementwiseTest, GeluForwardAndBackward) {
                             (phi(v) + v * std::exp(-v * v / 2) / std::sqrt(2 * M_PI)));
     }
     gelu_forward(Queue{}, GeluForward<T>{count, x.data(), y.data()});
-    gelu_backward(Queue{}, GeluBackward<T>{count, x.data(), dy.data(), dx.data()});
-    gelu_backward(Queue{}, GeluBackward<T>{count, x.data(), shared.data(), shared.data()});
+    gelu_backward(Queue{}, GeluBackward<T>{1, count, x.data(), dy.data(), dx.data()});
+    gelu_backward(Queue{}, GeluBackward<T>{1, count, x.data(), shared.data(), shared.data()});
     expect_near(y, y_expected, tolerance<T>(), "y");
     expect_near(dx, dx_expected, tolerance<T>(), "dx");
     expect_same_bits(dx, shared, "dx in place");
   }
+}
+
+TYPED_TEST(ElementwiseTest, GeluBackwardSumsTheBiasGradient) {
+  using T = TypeParam;
+  const Index rows = 37, width = 29;
+  const auto x = normal<T>(rows * width, "x", 2), dy = normal<T>(rows * width, "dy");
+  auto dbias = normal<T>(width, "db");
+  std::vector<double> expected = wide(dbias);
+  std::vector<T> dx(x.size());
+  gelu_backward(Queue{},
+                GeluBackward<T>{rows, width, x.data(), dy.data(), dx.data(), dbias.data()});
+  for (Index i = 0; i < rows * width; ++i) expected[i % width] += double{dx[i]};
+  expect_near(dbias, expected, tolerance<T>(rows), "dbias");
 }
 
 TEST(Gelu, FloatIsWithinOneTenMillionthEverywhere) {
@@ -54,7 +66,7 @@ TEST(Gelu, FiniteDifferences) {
   auto x = normal<double>(37, "x", 2);
   const auto dy = normal<double>(37, "dy");
   std::vector<double> y(37), dx(37);
-  gelu_backward(Queue{}, GeluBackward<double>{37, x.data(), dy.data(), dx.data()});
+  gelu_backward(Queue{}, GeluBackward<double>{1, 37, x.data(), dy.data(), dx.data()});
   const auto loss = [&] {
     gelu_forward(Queue{}, GeluForward<double>{37, x.data(), y.data()});
     return weighted(y, dy);
@@ -69,7 +81,7 @@ TYPED_TEST(ElementwiseTest, GeluKeepsNanAndInfinity) {
   gelu_forward(Queue{}, GeluForward<T>{3, x.data(), y.data()});
   EXPECT_TRUE(std::isnan(y[0]));
   EXPECT_EQ(y[1], static_cast<T>(kInfinity));
-  gelu_backward(Queue{}, GeluBackward<T>{3, x.data(), dy.data(), dx.data()});
+  gelu_backward(Queue{}, GeluBackward<T>{1, 3, x.data(), dy.data(), dx.data()});
   EXPECT_TRUE(std::isnan(dx[0]));
   EXPECT_TRUE(std::isnan(dx[2]));
 }
@@ -108,22 +120,6 @@ TEST(VectorMath, LaneOperationsAndPartialLoads) {
   EXPECT_EQ(x[2], 3.0f);
 }
 
-TYPED_TEST(ElementwiseTest, ResidualJoin) {
-  using T = TypeParam;
-  for (const Index count : kCounts) {
-    const auto x = normal<T>(count, "x"), a = normal<T>(count, "a"), b = normal<T>(count, "b");
-    std::vector<T> y(count), shared = x;
-    std::vector<double> expected;
-    for (Index i = 0; i < count; ++i)
-      expected.push_back(double{x[i]} + double{a[i]} + double{b[i]});
-    residual_join(Queue{}, ResidualJoin<T>{count, x.data(), a.data(), b.data(), y.data()});
-    expect_near(y, expected, tolerance<T>(), "y");
-    residual_join(Queue{},
-                  ResidualJoin<T>{count, shared.data(), a.data(), b.data(), shared.data()});
-    expect_same_bits(y, shared, "y in place");
-  }
-}
-
 TYPED_TEST(ElementwiseTest, CopyRowsBetweenStridedLayouts) {
   using T = TypeParam;
   for (const auto& [groups, runs, width] : {std::tuple<Index, Index, Index>{1, 1, 1},
@@ -132,18 +128,18 @@ TYPED_TEST(ElementwiseTest, CopyRowsBetweenStridedLayouts) {
                                             {0, 2, 3},
                                             {7, 0, 5},
                                             {200, 2, 64}})
-    for (const bool add : {false, true}) {
+    for (const Index batches : {1, 3}) {
       const Index from_group = runs * width + 3, to_group = runs * width + 7;
-      const auto from = normal<T>(groups * from_group, "from");
-      std::vector<T> to = normal<T>(groups * to_group, "to"), expected = to;
-      for (Index r = 0; r < groups * runs; ++r)
-        for (Index j = 0; j < width; ++j) {
-          T& target = expected[r / runs * to_group + r % runs * width + j];
-          const T value = from[r / runs * from_group + r % runs * width + j];
-          target = add ? target + value : value;
-        }
+      const Index from_batch = groups * from_group + 5, to_batch = groups * to_group + 1;
+      const auto from = normal<T>(batches * from_batch, "from");
+      std::vector<T> to = normal<T>(batches * to_batch, "to"), expected = to;
+      for (Index b = 0; b < batches; ++b)
+        for (Index r = 0; r < groups * runs; ++r)
+          for (Index j = 0; j < width; ++j)
+            expected[b * to_batch + r / runs * to_group + r % runs * width + j] =
+                from[b * from_batch + r / runs * from_group + r % runs * width + j];
       copy_rows(Queue{}, CopyRows<T>{groups, runs, width, from.data(), from_group, to.data(),
-                                     to_group, add});
+                                     to_group, batches, from_batch, to_batch});
       expect_same_bits(to, expected, "to");
     }
 }

@@ -1,0 +1,164 @@
+#include "core/device_memory.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "core/cuda_check.h"
+#include "core/error.h"
+
+namespace tessera {
+namespace {
+
+[[noreturn]] void no_cuda() {
+  throw Error(Category::device, "this build has no CUDA backend");
+}
+
+}  // namespace
+
+int cuda_device_count() {
+#ifdef TESSERA_HAS_CUDA
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+#else
+  return 0;
+#endif
+}
+
+DeviceInfo device_info() {
+#ifdef TESSERA_HAS_CUDA
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "the current device");
+  cudaDeviceProp properties;
+  check_cuda(cudaGetDeviceProperties(&properties, device), "device properties");
+  std::size_t free = 0, total = 0;
+  check_cuda(cudaMemGetInfo(&free, &total), "free memory");
+  return {properties.name, properties.multiProcessorCount, static_cast<std::int64_t>(total),
+          static_cast<std::int64_t>(free)};
+#else
+  no_cuda();
+#endif
+}
+
+std::byte* allocate_memory(Device device, std::int64_t bytes) {
+  const auto size = static_cast<std::size_t>(bytes);
+  if (device == Device::cpu) {
+    auto* memory = static_cast<std::byte*>(std::aligned_alloc(64, (size + 63) / 64 * 64));
+    if (memory) std::memset(memory, 0, size);
+    if (memory || bytes == 0) return memory;
+    throw Error(Category::device, "out of memory: " + std::to_string(bytes) +
+                                      " bytes were asked for; lower train.micro_batch or the "
+                                      "model's size");
+  }
+#ifdef TESSERA_HAS_CUDA
+  void* memory = nullptr;
+  const cudaError_t error = cudaMalloc(&memory, size);
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    throw Error(Category::device, "out of device memory: " + std::to_string(bytes) +
+                                      " bytes were asked for and " +
+                                      std::to_string(device_info().free_bytes) +
+                                      " are free; lower train.micro_batch or the model's size");
+  }
+  check_cuda(error, "allocating device memory");
+  check_cuda(cudaMemset(memory, 0, size), "clearing device memory");
+  check_cuda(cudaDeviceSynchronize(), "clearing device memory");
+  return static_cast<std::byte*>(memory);
+#else
+  no_cuda();
+#endif
+}
+
+void free_memory(Device device, std::byte* memory) noexcept {
+  if (device == Device::cpu) std::free(memory);
+#ifdef TESSERA_HAS_CUDA
+  if (device == Device::cuda) cudaFree(memory);
+#endif
+}
+
+std::byte* allocate_pinned(std::int64_t bytes) {
+#ifdef TESSERA_HAS_CUDA
+  void* memory = nullptr;
+  check_cuda(cudaMallocHost(&memory, static_cast<std::size_t>(bytes)), "page-locked memory");
+  std::memset(memory, 0, static_cast<std::size_t>(bytes));
+  return static_cast<std::byte*>(memory);
+#else
+  (void)bytes;
+  no_cuda();
+#endif
+}
+
+void free_pinned(std::byte* memory) noexcept {
+#ifdef TESSERA_HAS_CUDA
+  cudaFreeHost(memory);
+#else
+  (void)memory;
+#endif
+}
+
+void upload_async(Device device, void* to, const void* from, std::int64_t bytes, void* stream) {
+  if (device == Device::cpu) {
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    return;
+  }
+#ifdef TESSERA_HAS_CUDA
+  check_cuda(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice,
+                             static_cast<cudaStream_t>(stream)),
+             "copying to the device");
+#else
+  (void)stream;
+  no_cuda();
+#endif
+}
+
+void download_async(Device device, void* to, const void* from, std::int64_t bytes, void* stream) {
+  if (device == Device::cpu) {
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    return;
+  }
+#ifdef TESSERA_HAS_CUDA
+  check_cuda(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost,
+                             static_cast<cudaStream_t>(stream)),
+             "copying from the device");
+#else
+  (void)stream;
+  no_cuda();
+#endif
+}
+
+namespace {
+void wait_for(Device device, void* stream) {
+#ifdef TESSERA_HAS_CUDA
+  if (device == Device::cuda)
+    check_cuda(cudaStreamSynchronize(static_cast<cudaStream_t>(stream)), "waiting for a copy");
+#else
+  (void)device, (void)stream;
+#endif
+}
+}  // namespace
+
+void upload(Device device, void* to, const void* from, std::int64_t bytes, void* stream) {
+  upload_async(device, to, from, bytes, stream);
+  wait_for(device, stream);
+}
+
+void download(Device device, void* to, const void* from, std::int64_t bytes, void* stream) {
+  download_async(device, to, from, bytes, stream);
+  wait_for(device, stream);
+}
+
+void zero_memory(Device device, void* memory, std::int64_t bytes, void* stream) {
+  if (device == Device::cpu) {
+    std::memset(memory, 0, static_cast<std::size_t>(bytes));
+    return;
+  }
+#ifdef TESSERA_HAS_CUDA
+  check_cuda(cudaMemsetAsync(memory, 0, static_cast<std::size_t>(bytes),
+                             static_cast<cudaStream_t>(stream)),
+             "clearing device memory");
+#else
+  (void)stream;
+  no_cuda();
+#endif
+}
+
+}  // namespace tessera

@@ -1,0 +1,44 @@
+// Memory of a device and copies between it and the host. On Device::cpu everything is host memory
+// and synchronous; on Device::cuda it is the current CUDA device's.
+//
+// Errors: Error{device} with CUDA's own words.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/device.h"
+
+namespace tessera {
+
+// CUDA devices that this process can use; 0 in a build without CUDA or on a machine without one.
+int cuda_device_count();
+// "NVIDIA H100 80GB HBM3", 132 processors, bytes of memory; for start-up lines and plans.
+struct DeviceInfo {
+  std::string name;
+  int processors = 0;
+  std::int64_t total_bytes = 0, free_bytes = 0;
+};
+DeviceInfo device_info();
+
+// 256-byte aligned (64 on the host), zeroed.
+std::byte* allocate_memory(Device device, std::int64_t bytes);
+void free_memory(Device device, std::byte* memory) noexcept;
+// Page-locked host memory, which copies to and from the device run behind other work from.
+std::byte* allocate_pinned(std::int64_t bytes);
+void free_pinned(std::byte* memory) noexcept;
+
+// `stream` is a cudaStream_t. The host side may be reused at once after upload and read at once
+// after download.
+void upload(Device device, void* to, const void* from, std::int64_t bytes, void* stream = nullptr);
+void download(Device device, void* to, const void* from, std::int64_t bytes,
+              void* stream = nullptr);
+// Asynchronous on CUDA: the host side is pinned and stays untouched until the stream has got there.
+void upload_async(Device device, void* to, const void* pinned, std::int64_t bytes, void* stream);
+void download_async(Device device, void* pinned, const void* from, std::int64_t bytes,
+                    void* stream);
+// Asynchronous on CUDA.
+void zero_memory(Device device, void* memory, std::int64_t bytes, void* stream);
+
+}  // namespace tessera
