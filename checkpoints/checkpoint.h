@@ -6,6 +6,7 @@
 //                   ("param."), first and second moments ("m.", "v.") in flattened element order
 //   config.yaml
 //   tokenizer.json  where the data had one
+//   algorithms.json  on CUDA: the measured choices of kernels that the run keeps to
 // Order: step-N.tmp/ -> parts, fsync each -> fsync folder -> manifest, fsync -> rename -> fsync
 // parent. Everything here works on names, shapes and byte ranges; layers are unknown to it.
 #pragma once
@@ -48,6 +49,7 @@ struct TrainingState {
   std::int64_t ranks = 1, threads = 1;     // of the layout that wrote it
   std::string build;                       // program version and commit
   double valid_loss = 0;                   // last evaluation, nats a token; 0 = none yet
+  std::string algorithms_json;             // kernels/algorithms.h; empty on the CPU
 };
 
 // What one rank wrote; rank 0 gathers them (as JSON) into the manifest.

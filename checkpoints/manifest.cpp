@@ -177,7 +177,7 @@ Manifest parse_manifest(std::string_view all, const std::string& file, Json& jso
   const Json& files = member(json, "files", file);
   if (!files.is_object()) fail(file, "key \"files\" is not an object");
   for (const auto& [name, record] : files.items()) {
-    if (name != kConfigName && name != kTokenizerName)
+    if (name != kConfigName && name != kTokenizerName && name != kAlgorithmsName)
       fail(file, "\"files\" names \"" + shown(name) + "\", which this format does not have");
     manifest.files[name] = {number(record, "bytes", file), digest(record, file)};
   }

@@ -12,6 +12,7 @@ namespace tessera::checkpoints {
 inline constexpr const char* kManifestName = "manifest.json";
 inline constexpr const char* kConfigName = "config.yaml";
 inline constexpr const char* kTokenizerName = "tokenizer.json";
+inline constexpr const char* kAlgorithmsName = "algorithms.json";
 inline constexpr const char* kTemporarySuffix = ".tmp";  // being written or being removed
 inline constexpr const char* kAsideSuffix = ".old";      // set aside while its successor moves in
 

@@ -128,6 +128,8 @@ CheckpointReader::CheckpointReader(const std::string& path, Verify verify)
   s.manifest.state.config_yaml = read_text(s.path + "/" + kConfigName, m.files.at(kConfigName));
   if (const auto tokenizer = m.files.find(kTokenizerName); tokenizer != m.files.end())
     s.tokenizer = read_text(s.path + "/" + kTokenizerName, tokenizer->second);
+  if (const auto choices = m.files.find(kAlgorithmsName); choices != m.files.end())
+    s.manifest.state.algorithms_json = read_text(s.path + "/" + kAlgorithmsName, choices->second);
   const Layout layout(m.tensors, m.parts, s.path + "/" + kManifestName);
   s.parts.reserve(m.parts.size());
   for (const PartRecord& part : m.parts) s.open_part(part, verify);

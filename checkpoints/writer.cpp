@@ -149,6 +149,9 @@ std::string commit_checkpoint(FileSystem& files, const std::string& folder,
   if (!tokenizer_json.empty())
     manifest.files[kTokenizerName] =
         write_file(files, temporary + "/" + kTokenizerName, tokenizer_json);
+  if (!state.algorithms_json.empty())
+    manifest.files[kAlgorithmsName] =
+        write_file(files, temporary + "/" + kAlgorithmsName, state.algorithms_json);
   files.sync_directory(temporary);
   write_file(files, temporary + "/" + kManifestName, manifest_text(manifest));
   files.sync_directory(temporary);

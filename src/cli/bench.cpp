@@ -18,7 +18,6 @@
 #include "core/threads.h"
 #include "kernels/gemm.h"
 #include "model/flops.h"
-#include "model/initialise.h"
 #include "parallel/engine.h"
 #include "train/setup.h"
 
@@ -74,7 +73,7 @@ struct Measured {
 };
 
 Measured measure(const Config& config, const Options& options, comm::Communicator& ranks,
-                 parallel::Engine<float>& engine, std::int64_t replicas) {
+                 parallel::Engine& engine, std::int64_t replicas) {
   const std::int64_t context = config.model.context, micro = config.train.micro_batch;
   const CounterRandom random(config.seed, static_cast<std::uint64_t>(ranks.rank()));
   std::vector<std::int32_t> ids(static_cast<std::size_t>(micro * context));
@@ -90,13 +89,14 @@ Measured measure(const Config& config, const Options& options, comm::Communicato
   for (std::int64_t n = 1; n <= options.warmup + options.steps; ++n) {
     ranks.barrier();
     const auto start = Clock::now();
-    engine.zero_gradients();
+    engine.begin_step(1e-4);
     for (std::int64_t m = 0; m < config.train.global_batch / (micro * replicas); ++m)
-      engine.accumulate({micro, ids.data(), ids.data()}, 1e-4);
+      engine.accumulate({micro, ids.data(), ids.data()});
     const double half = seconds_since(start);
     engine.reduce_gradients();
     engine.agree({});
     engine.update(n, 1e-5, 1.0);
+    engine.synchronize();
     ranks.barrier();
     if (n <= options.warmup) continue;
     steps.push_back(seconds_since(start));
@@ -108,18 +108,21 @@ Measured measure(const Config& config, const Options& options, comm::Communicato
 }
 
 void run(const Options& options) {
-  const Config config = load_config(options.config, options.overrides);
-  train::require_available(config);
+  Config config = load_config(options.config, options.overrides);
+  const Device device = train::resolve_device(config);
   comm::Session session;
   const std::int64_t threads = use_threads(session.local_ranks());
   comm::Communicator& ranks = session.world();
   const comm::Topology topology = comm::make_topology(config, ranks.rank(), ranks.size());
-  parallel::Engine<float> engine(config, topology, ranks);
+  const auto owner = parallel::make_engine(config, device, topology, ranks);
+  parallel::Engine& engine = *owner;
   MemoryPlan plan;
   engine.plan(plan);
-  const Arena arena(plan);
+  train::require_fits(config, device, topology, plan);
+  const Arena arena(plan, device);
   engine.bind(arena);
-  model::initialise(engine.table(), config.seed, engine.parameters());
+  engine.initialise(config.seed);
+  engine.tune();
   const Measured m = measure(config, options, ranks, engine, topology.replicas);
   if (topology.rank != 0) return;
 

@@ -13,6 +13,7 @@
 #include "core/threads.h"
 #include "data/token_source.h"
 #include "eval/loss.h"
+#include "model/stage.h"
 
 namespace tessera::cli {
 namespace {
@@ -48,8 +49,14 @@ void run(const Options& options) {
   stage.plan(plan);
   const Arena arena(plan);
   stage.bind(arena, loaded.parameters.data(), nullptr);
-  const eval::LossResult r =
-      eval::evaluate_loss(stage, *source, session.world(), options.sequences);
+  const eval::LossResult r = eval::evaluate_loss(
+      model, options.micro_batch,
+      [&](const model::MicroBatch& batch) {
+        double sum = 0;
+        stage.forward(0, batch, model::HeadMode::loss, nullptr, &sum);
+        return sum;
+      },
+      *source, session.world(), options.sequences);
   if (session.world().rank() != 0) return;
   if (options.json) {
     std::cout << OrderedJson({{"checkpoint", loaded.path},

@@ -9,6 +9,7 @@
 #include "comm/communicator.h"
 #include "comm/topology.h"
 #include "config/load.h"
+#include "core/device_memory.h"
 #include "core/json.h"
 #include "core/text.h"
 #include "model/flops.h"
@@ -40,10 +41,18 @@ OrderedJson describe(const Config& config, const comm::Topology& topology, const
 }
 
 void run(const Options& options) {
-  const Config config = load_config(options.config, options.overrides);
+  Config config = load_config(options.config, options.overrides);
+  // A plan needs no device: `auto` plans for the one this machine has.
+  const Device device = config.device == DeviceChoice::cuda ? Device::cuda
+                        : config.device == DeviceChoice::cpu || cuda_device_count() == 0
+                            ? Device::cpu
+                            : Device::cuda;
+  if (config.precision == Precision::automatic)
+    config.precision = device == Device::cuda ? Precision::bf16 : Precision::fp32;
   const comm::Topology topology = comm::make_topology(config, 0, options.ranks);
   const auto single = comm::make_single();
-  parallel::Engine<float> engine(config, topology, *single);
+  const auto engine_owner = parallel::make_engine(config, device, topology, *single);
+  parallel::Engine& engine = *engine_owner;
   MemoryPlan plan;
   engine.plan(plan);
   if (options.json) {

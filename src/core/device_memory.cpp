@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "core/cuda_check.h"
 #include "core/error.h"
@@ -75,23 +76,28 @@ void free_memory(Device device, std::byte* memory) noexcept {
 #endif
 }
 
-std::byte* allocate_pinned(std::int64_t bytes) {
+HostMemory::HostMemory(Device device, std::int64_t bytes) : device_(device) {
+  if (device == Device::cpu) {
+    memory_ = allocate_memory(device, bytes);
+    return;
+  }
 #ifdef TESSERA_HAS_CUDA
   void* memory = nullptr;
   check_cuda(cudaMallocHost(&memory, static_cast<std::size_t>(bytes)), "page-locked memory");
-  std::memset(memory, 0, static_cast<std::size_t>(bytes));
-  return static_cast<std::byte*>(memory);
+  memory_ = static_cast<std::byte*>(std::memset(memory, 0, static_cast<std::size_t>(bytes)));
 #else
-  (void)bytes;
   no_cuda();
 #endif
 }
 
-void free_pinned(std::byte* memory) noexcept {
+HostMemory::HostMemory(HostMemory&& other) noexcept
+    : device_(other.device_), memory_(std::exchange(other.memory_, nullptr)) {}
+
+HostMemory::~HostMemory() {
+  if (!memory_) return;
+  if (device_ == Device::cpu) free_memory(device_, memory_);
 #ifdef TESSERA_HAS_CUDA
-  cudaFreeHost(memory);
-#else
-  (void)memory;
+  if (device_ == Device::cuda) cudaFreeHost(memory_);
 #endif
 }
 

@@ -25,9 +25,22 @@ DeviceInfo device_info();
 // 256-byte aligned (64 on the host), zeroed.
 std::byte* allocate_memory(Device device, std::int64_t bytes);
 void free_memory(Device device, std::byte* memory) noexcept;
-// Page-locked host memory, which copies to and from the device run behind other work from.
-std::byte* allocate_pinned(std::int64_t bytes);
-void free_pinned(std::byte* memory) noexcept;
+// Zeroed host memory, page-locked for Device::cuda: what copies run from and to behind other work.
+class HostMemory {
+ public:
+  HostMemory(Device device, std::int64_t bytes);
+  ~HostMemory();
+  HostMemory(HostMemory&& other) noexcept;
+  HostMemory& operator=(HostMemory&&) = delete;
+  template <typename T>
+  T* as() const {
+    return reinterpret_cast<T*>(memory_);
+  }
+
+ private:
+  Device device_;
+  std::byte* memory_ = nullptr;
+};
 
 // `stream` is a cudaStream_t. The host side may be reused at once after upload and read at once
 // after download.

@@ -26,12 +26,11 @@ std::int64_t target_bytes(const std::int32_t* targets, std::int64_t sequences, s
   return bytes;
 }
 
-template <typename T>
-LossResult evaluate_loss(model::Stage<T>& stage, data::TokenSource& source,
-                         comm::Communicator& ranks, std::int64_t sequences) {
+LossResult evaluate_loss(const ModelConfig& config, std::int64_t batch, const BatchLoss& batch_loss,
+                         data::TokenSource& source, comm::Communicator& ranks,
+                         std::int64_t sequences) {
   const auto start = std::chrono::steady_clock::now();
-  const ModelConfig& config = stage.config();
-  const std::int64_t context = config.context, batch = stage.sequences();
+  const std::int64_t context = config.context;
   const std::int64_t total =
       sequences > 0 ? std::min(sequences, source.samples()) : source.samples();
   std::vector<std::int32_t> ids(static_cast<std::size_t>(batch * context)), targets(ids.size());
@@ -46,7 +45,7 @@ LossResult evaluate_loss(model::Stage<T>& stage, data::TokenSource& source,
       source.read(first + s, std::span(ids).subspan(at, length),
                   std::span(targets).subspan(at, length));
     }
-    stage.forward(0, {rows, ids.data(), targets.data()}, model::HeadMode::loss, 1.0, loss);
+    loss += batch_loss({rows, ids.data(), targets.data()});
     bytes += target_bytes(targets.data(), rows, context, model::first_target(config),
                           source.token_bytes(), count);
   }
@@ -63,8 +62,5 @@ LossResult evaluate_loss(model::Stage<T>& stage, data::TokenSource& source,
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }
-
-template LossResult evaluate_loss(model::Stage<float>&, data::TokenSource&, comm::Communicator&,
-                                  std::int64_t);
 
 }  // namespace tessera::eval

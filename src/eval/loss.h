@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "data/token_source.h"
-#include "model/stage.h"
+#include "model/piece.h"
 
 namespace tessera::eval {
 
@@ -19,12 +21,15 @@ struct LossResult {
   double seconds = 0;
 };
 
+// Sum of token losses (nats) of a micro-batch in host memory.
+using BatchLoss = std::function<double(const model::MicroBatch&)>;
+
 // Loss over the first `sequences` samples of `source` (0 = all of one pass; open it with
-// shuffle = false). Micro-batches are dealt to ranks in turn and the last may be short, so any
-// number of ranks and samples ends without waiting for each other.
-template <typename T>
-LossResult evaluate_loss(model::Stage<T>& stage, data::TokenSource& source,
-                         comm::Communicator& ranks, std::int64_t sequences);
+// shuffle = false), in micro-batches of up to `batch`. They are dealt to ranks in turn and the last
+// may be short, so any number of ranks and samples ends without waiting for each other.
+LossResult evaluate_loss(const ModelConfig& config, std::int64_t batch, const BatchLoss& batch_loss,
+                         data::TokenSource& source, comm::Communicator& ranks,
+                         std::int64_t sequences);
 
 // Bytes of text that the predicted tokens of samples stand for; targets counts them.
 // `targets` [sequences, context] as a loader gives them.

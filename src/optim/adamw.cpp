@@ -1,52 +1,87 @@
 #include "optim/adamw.h"
 
-#include "kernels/adamw.h"
+#include <algorithm>
+
+#include "kernels/squared_norms.h"
 
 namespace tessera::optim {
 
 template <typename T>
 AdamW<T>::AdamW(const OptimizerConfig& config, const model::ParameterTable& table, Slice slice,
                 kernels::Queue queue)
-    : config_(config), slice_(slice), queue_(queue), segments_(segments(table, slice)) {
-  for (const Segment& s : segments_)
-    decay_.push_back(decays(table[s.tensor]) ? config.weight_decay : 0.0);
+    : config_(config),
+      tensors_(static_cast<std::int64_t>(table.parameters().size())),
+      slice_(slice),
+      queue_(queue),
+      segments_(segments(table, slice)),
+      step_host_(cuda_device_count() > 0 ? queue.device : Device::cpu, sizeof(kernels::AdamWStep)) {
+  for (const Segment& s : segments_) {
+    const auto decay = static_cast<float>(decays(table[s.tensor]) ? config.weight_decay : 0.0);
+    const std::int64_t most = queue.device == Device::cuda ? kernels::kSliceElements
+                                                           : std::max<std::int64_t>(s.count(), 1);
+    for (std::int64_t begin = 0; begin < s.count(); begin += most)
+      list_.push_back({s.offset - slice.begin + begin, std::min(most, s.count() - begin),
+                       static_cast<std::int32_t>(s.tensor), decay});
+  }
 }
 
 template <typename T>
 void AdamW<T>::plan(MemoryPlan& plan) {
-  m_buffer_ = plan.reserve<T>("adam moments", slice_.end - slice_.begin);
-  v_buffer_ = plan.reserve<T>("adam moments", slice_.end - slice_.begin);
+  const auto count = static_cast<std::int64_t>(list_.size());
+  m_buffer_ = plan.reserve<Wide>("adam moments", slice_.end - slice_.begin);
+  v_buffer_ = plan.reserve<Wide>("adam moments", slice_.end - slice_.begin);
+  list_buffer_ = plan.reserve<kernels::TensorSlice>("constants", count);
+  step_buffer_ = plan.reserve<kernels::AdamWStep>("constants", 1);
+  partial_buffer_ = plan.reserve<double>("constants", count);
+  sums_buffer_ = plan.reserve<double>("constants", tensors_);
 }
 
 template <typename T>
-void AdamW<T>::bind(const Arena& arena) {
-  m_ = arena.at<T>(m_buffer_);
-  v_ = arena.at<T>(v_buffer_);
+void AdamW<T>::bind(const Arena& arena, const kernels::Queue& queue) {
+  queue_ = queue;
+  m_ = arena.at<Wide>(m_buffer_);
+  v_ = arena.at<Wide>(v_buffer_);
+  auto* list = arena.at<kernels::TensorSlice>(list_buffer_);
+  upload(queue_.device, list, list_.data(), list_buffer_.bytes, queue_.stream);
+  list_at_ = list;
+  step_ = arena.at<kernels::AdamWStep>(step_buffer_);
+  partial_ = arena.at<double>(partial_buffer_);
+  sums_ = arena.at<double>(sums_buffer_);
 }
 
 template <typename T>
-void AdamW<T>::update(T* parameters, const T* gradients, std::int64_t step, double learning_rate,
-                      double scale) {
-  for (std::size_t i = 0; i < segments_.size(); ++i) {
-    const Segment& s = segments_[i];
-    kernels::AdamW<T> args;
-    args.count = s.count();
-    args.parameter = parameters + s.offset;
-    args.m = m_ + (s.offset - slice_.begin);
-    args.v = v_ + (s.offset - slice_.begin);
-    args.gradient = gradients + s.offset;
-    args.lr = learning_rate;
-    args.beta1 = config_.betas[0];
-    args.beta2 = config_.betas[1];
-    args.eps = config_.eps;
-    args.weight_decay = decay_[i];
-    args.scale = scale;
-    args.step = step;
-    kernels::adamw(queue_, args);
-  }
+const double* AdamW<T>::squared_norms(const Wide* gradients) {
+  kernels::squared_norms<Wide>(queue_, {list_at_, static_cast<std::int64_t>(list_.size()),
+                                        gradients + slice_.begin, partial_, sums_, tensors_});
+  return sums_;
+}
+
+template <typename T>
+void AdamW<T>::update(Wide* parameters, T* working, const Wide* gradients, std::int64_t step,
+                      double learning_rate, double scale) {
+  *step_host_.as<kernels::AdamWStep>() =
+      kernels::adamw_step(learning_rate, scale, config_.betas[0], config_.betas[1], step);
+  upload_async(queue_.device, step_, step_host_.as<std::byte>(), sizeof(kernels::AdamWStep),
+               queue_.stream);
+  kernels::AdamW<T> args;
+  args.slices = list_at_;
+  args.slice_count = static_cast<std::int64_t>(list_.size());
+  args.step = step_;
+  args.beta1 = config_.betas[0];
+  args.beta2 = config_.betas[1];
+  args.eps = config_.eps;
+  args.parameter = parameters + slice_.begin;
+  args.m = m_;
+  args.v = v_;
+  args.gradient = gradients + slice_.begin;
+  args.working = working ? working + slice_.begin : nullptr;
+  kernels::adamw(queue_, args);
 }
 
 template class AdamW<float>;
 template class AdamW<double>;
+#ifdef TESSERA_HAS_CUDA
+template class AdamW<kernels::bf16>;
+#endif
 
 }  // namespace tessera::optim

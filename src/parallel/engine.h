@@ -2,70 +2,106 @@
 // micro-batches, gradient reduction, agreement, AdamW on the owned slice, parameters back to all.
 //
 // One step, called alike on every rank:
-//   zero_gradients(); accumulate(batch) x micro-batches; reduce_gradients();
+//   begin_step(weight); accumulate(batch) x micro-batches; reduce_gradients();
 //   agreement = agree(extras); update(...) unless the step is to be skipped
-// Flat arrays (parameters, gradients) are padded so that every rank's slice has equal length.
+// On CUDA accumulate() only enqueues work; agree() waits for it.
+//
+// This is the interface; engines differ by device and by the type they compute in
+// (parallel/replica_engine.h).
 #pragma once
 
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "comm/communicator.h"
 #include "comm/topology.h"
 #include "config/config.h"
+#include "core/device.h"
 #include "core/memory.h"
 #include "model/stage.h"
-#include "optim/adamw.h"
+#include "optim/ownership.h"
 
 namespace tessera::parallel {
 
 struct Agreement {
+  double loss_sum = 0;           // nats over the global batch's targets
   double gradient_norm = 0;      // global, before clipping
-  bool finite = true;            // gradients and all extras are finite on every rank
+  bool finite = true;            // loss, gradients and all extras are finite on every rank
   std::int64_t bad_tensor = -1;  // first tensor with a non-finite gradient, or -1
   std::vector<double> sums;      // extras, summed over ranks
 };
 
-template <typename T>
+// What a checkpoint holds of each parameter.
+enum class State { parameter, m, v };
+
+// Host pointers to state: element `flat` of the flat space is at (flat - begin).
+struct StateView {
+  const float *parameters = nullptr, *m = nullptr, *v = nullptr;
+  std::int64_t parameters_begin = 0, moments_begin = 0;
+};
+
+struct EngineOptions {
+  bool graphs = true;  // CUDA: replay captured micro-batches
+};
+
 class Engine {
  public:
-  Engine(const Config& config, const comm::Topology& topology, comm::Communicator& replicas);
+  virtual ~Engine() = default;
 
-  void plan(MemoryPlan& plan);
-  void bind(const Arena& arena);
+  virtual void plan(MemoryPlan& plan) = 0;
+  // Arena of the planned memory on device(). Parameters are zero until initialise() or restore().
+  virtual void bind(const Arena& arena) = 0;
+  virtual Device device() const = 0;
+  virtual const model::ParameterTable& table() const = 0;
+  virtual const ModelConfig& model() const = 0;
+  virtual std::int64_t sequences() const = 0;  // a micro-batch
 
-  model::Stage<T>& stage() { return stage_; }
-  const model::ParameterTable& table() const { return stage_.table(); }
-  T* parameters() const { return parameters_; }
-  T* gradients() const { return gradients_; }
-  optim::AdamW<T>& optimizer() { return optimizer_; }
+  // State, in host memory.
+  virtual void initialise(std::uint64_t seed) = 0;
   // What this rank writes into a checkpoint: with ZeRO-1 what it owns; without, an equal share.
-  const std::vector<optim::Segment>& written() const { return written_; }
-  // Moments of one written segment.
-  const T* moment_m(const optim::Segment& s) const;
-  const T* moment_v(const optim::Segment& s) const;
+  virtual const std::vector<optim::Segment>& written() const = 0;
+  // What this rank keeps moments of.
+  virtual const std::vector<optim::Segment>& owned() const = 0;
+  // Covers written(); on CUDA copied now, valid until the next call.
+  virtual StateView snapshot() = 0;
+  // Sets flat elements; parameters anywhere, moments inside owned() segments.
+  virtual void restore(State state, std::int64_t flat, std::int64_t count, const float* values) = 0;
+  // After the last restore(): brings working copies of the parameters up to date.
+  virtual void finish_restore() = 0;
+  // Gradients of the last accumulated step in host memory, flat; for tests.
+  virtual std::vector<float> gradients() = 0;
 
-  void zero_gradients();
-  // Forward and backward of one micro-batch; returns the sum of its token losses (nats).
+  // CUDA: measured choices (kernels/algorithms.h). `recorded` is "" or their JSON text from an
+  // earlier run of the same device and library, which is kept to. tune() runs a micro-batch so that
+  // shapes without a choice are measured; before the first step. Both do nothing on the CPU.
+  virtual void use_algorithms(const std::string& recorded, const std::string& where) = 0;
+  virtual void tune() = 0;
+  virtual std::string algorithms() const = 0;  // JSON text; "" on the CPU
+
   // loss_weight = 1 / targets of the global batch.
-  double accumulate(const model::MicroBatch& batch, double loss_weight);
-  void reduce_gradients();
-  // Global norm, finiteness and the sums of `extras` in one reduction.
-  Agreement agree(std::vector<double> extras);
+  virtual void begin_step(double loss_weight) = 0;
+  // Forward and backward of one micro-batch (host memory, may be reused at once).
+  virtual void accumulate(const model::MicroBatch& batch) = 0;
+  virtual void reduce_gradients() = 0;
+  // Global loss and norm, finiteness and the sums of `extras` in one reduction.
+  virtual Agreement agree(std::vector<double> extras) = 0;
   // AdamW with `scale` on the gradients (clipping), then parameters from their owners.
-  void update(std::int64_t step, double learning_rate, double scale);
+  virtual void update(std::int64_t step, double learning_rate, double scale) = 0;
+  // Waits for everything enqueued.
+  virtual void synchronize() = 0;
 
- private:
-  bool sharded() const { return zero_ && replicas_.size() > 1; }
+  // Sum of token losses (nats) of a batch of up to sequences() (host memory), without gradients.
+  virtual double loss(const model::MicroBatch& batch) = 0;
 
-  bool zero_;
-  comm::Communicator& replicas_;
-  model::Stage<T> stage_;
-  std::int64_t padded_;
-  optim::Slice mine_;
-  optim::AdamW<T> optimizer_;
-  std::vector<optim::Segment> written_;
-  Buffer parameter_buffer_, gradient_buffer_;
-  T *parameters_ = nullptr, *gradients_ = nullptr;
+  // For measurements: called behind each piece of an eager (not captured) micro-batch.
+  virtual void set_probe(std::function<void(const std::string& piece, bool backward)> probe) = 0;
 };
+
+// `device` and `precision` as resolved (never automatic). Error{config} for combinations that this
+// version does not train.
+std::unique_ptr<Engine> make_engine(const Config& config, Device device,
+                                    const comm::Topology& topology, comm::Communicator& replicas,
+                                    const EngineOptions& options = {});
 
 }  // namespace tessera::parallel

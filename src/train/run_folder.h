@@ -1,6 +1,6 @@
 // The folder of one run: paths, the lock that keeps a second job out, and requests left as files.
 //
-//   ROOT/NAME/config.yaml metrics.jsonl log/rank-N.log checkpoints/step-N/ lock
+//   ROOT/NAME/config.yaml metrics.jsonl algorithms.json log/rank-N.log checkpoints/step-N/ lock
 //   ROOT/NAME/stop   put there by a person: save, then leave with exit code 75 (removed when
 //   honoured) ROOT/NAME/save   put there by a person: save and go on (likewise)
 #pragma once
@@ -19,6 +19,7 @@ class RunFolder {
   const std::string& path() const { return path_; }
   std::string config() const { return path_ + "/config.yaml"; }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string algorithms() const { return path_ + "/algorithms.json"; }
   std::string checkpoints() const { return path_ + "/checkpoints"; }
   std::string log(long long rank) const {
     return path_ + "/log/rank-" + std::to_string(rank) + ".log";

@@ -34,7 +34,7 @@ std::vector<checkpoints::TensorInfo> tensor_infos(const model::ParameterTable& t
   return infos;
 }
 
-std::string save_checkpoint(parallel::Engine<float>& engine, comm::Communicator& ranks,
+std::string save_checkpoint(parallel::Engine& engine, comm::Communicator& ranks,
                             const std::string& folder, const checkpoints::TrainingState& state,
                             const CheckpointConfig& retention, const std::string& tokenizer_json) {
   FileSystem& files = FileSystem::posix();
@@ -55,10 +55,13 @@ std::string save_checkpoint(parallel::Engine<float>& engine, comm::Communicator&
     together(
         ranks,
         [&] {
+          const parallel::StateView view = engine.snapshot();
           std::vector<checkpoints::OwnedSlice> slices;
           for (const optim::Segment& s : engine.written())
-            slices.push_back({s.tensor, s.begin, s.end, engine.parameters() + s.offset,
-                              engine.moment_m(s), engine.moment_v(s)});
+            slices.push_back({s.tensor, s.begin, s.end,
+                              view.parameters + (s.offset - view.parameters_begin),
+                              view.m + (s.offset - view.moments_begin),
+                              view.v + (s.offset - view.moments_begin)});
           return to_json(checkpoints::write_part(files, temporary, ranks.rank(), infos, slices))
               .dump();
         },
@@ -89,17 +92,23 @@ std::string save_checkpoint(parallel::Engine<float>& engine, comm::Communicator&
   return comm::broadcast_text(ranks, path);
 }
 
-void load_checkpoint(parallel::Engine<float>& engine, const checkpoints::CheckpointReader& reader) {
+void load_checkpoint(parallel::Engine& engine, const checkpoints::CheckpointReader& reader) {
   using Kind = checkpoints::CheckpointReader::Kind;
+  std::vector<float> values;
+  const auto bring = [&](Kind kind, parallel::State state, const std::string& name,
+                         std::int64_t begin, std::int64_t end, std::int64_t flat) {
+    values.resize(static_cast<std::size_t>(end - begin));
+    reader.read(kind, name, begin, end, values.data());
+    engine.restore(state, flat, end - begin, values.data());
+  };
   for (const model::Parameter& p : engine.table().parameters())
-    reader.read(Kind::param, p.name, 0, p.count, engine.parameters() + p.offset);
-  const auto& optimizer = engine.optimizer();
-  for (const optim::Segment& s : optimizer.owned()) {
+    bring(Kind::param, parallel::State::parameter, p.name, 0, p.count, p.offset);
+  for (const optim::Segment& s : engine.owned()) {
     const std::string& name = engine.table()[s.tensor].name;
-    const std::int64_t at = s.offset - optimizer.slice().begin;
-    reader.read(Kind::m, name, s.begin, s.end, optimizer.m() + at);
-    reader.read(Kind::v, name, s.begin, s.end, optimizer.v() + at);
+    bring(Kind::m, parallel::State::m, name, s.begin, s.end, s.offset);
+    bring(Kind::v, parallel::State::v, name, s.begin, s.end, s.offset);
   }
+  engine.finish_restore();
 }
 
 }  // namespace tessera::train

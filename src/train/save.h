@@ -13,12 +13,12 @@ namespace tessera::train {
 // Saves `state` with the engine's parameters and moments below `folder`, then applies retention.
 // Every rank returns the same: the checkpoint's path. A failure of any rank is Error{io} on all,
 // the temporary folder removed, earlier checkpoints untouched.
-std::string save_checkpoint(parallel::Engine<float>& engine, comm::Communicator& ranks,
+std::string save_checkpoint(parallel::Engine& engine, comm::Communicator& ranks,
                             const std::string& folder, const checkpoints::TrainingState& state,
                             const CheckpointConfig& retention, const std::string& tokenizer_json);
 
 // Loads parameters and this rank's moments.
-void load_checkpoint(parallel::Engine<float>& engine, const checkpoints::CheckpointReader& reader);
+void load_checkpoint(parallel::Engine& engine, const checkpoints::CheckpointReader& reader);
 
 // The model's tensors as checkpoints name them.
 std::vector<checkpoints::TensorInfo> tensor_infos(const model::ParameterTable& table);

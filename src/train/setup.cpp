@@ -2,10 +2,12 @@
 
 #include <spdlog/spdlog.h>
 
+#include "core/device_memory.h"
 #include "core/error.h"
 #include "core/text.h"
 #include "kernels/gemm.h"
 #include "model/flops.h"
+#include "parallel/engine.h"
 
 namespace tessera::train {
 namespace {
@@ -31,23 +33,55 @@ std::string source_line(const char* what, const data::TokenSource& source) {
 
 }  // namespace
 
-void require_available(const Config& config) {
+Device resolve_device(Config& config) {
+  const bool found = cuda_device_count() > 0;
+  const Device device = config.device == DeviceChoice::cpu             ? Device::cpu
+                        : config.device == DeviceChoice::cuda || found ? Device::cuda
+                                                                       : Device::cpu;
+  const bool cuda = device == Device::cuda;
   std::string problems;
   const auto refuse = [&](const std::string& problem) {
     problems += (problems.empty() ? "" : "; ") + problem;
   };
-  if (config.device == DeviceChoice::cuda)
-    refuse("device: this build trains on the CPU (device: cpu or auto)");
-  if (config.precision == Precision::bf16) refuse("precision: the CPU trains in fp32");
+  if (cuda && !found)
+    refuse(kernels::kHasCuda ? "device: cuda was asked for, but this machine shows no CUDA device"
+                             : "device: cuda was asked for, but this build has no CUDA backend");
+  if (config.precision == Precision::automatic)
+    config.precision = cuda ? Precision::bf16 : Precision::fp32;
+  if (!cuda && config.precision == Precision::bf16) refuse("precision: the CPU trains in fp32");
   if (config.parallel.pipeline != 1 || config.parallel.virtual_stages != 1)
     refuse("parallel.pipeline: this version has one stage (parallel.pipeline: 1)");
   if (config.parallel.gradient_dtype != GradientType::fp32)
-    refuse("parallel.gradient_dtype: the CPU reduces fp32");
-  if (config.train.recompute == Recompute::attention_mlp)
-    refuse("train.recompute: the CPU offers none and layer");
-  if (config.attention == AttentionChoice::cudnn) refuse("attention: cudnn needs a GPU");
+    refuse("parallel.gradient_dtype: this version reduces fp32");
+  if (!cuda && config.attention == AttentionChoice::cudnn) refuse("attention: cudnn needs a GPU");
+  if (cuda && config.precision == Precision::fp32 && config.attention == AttentionChoice::cudnn)
+    refuse("attention: cudnn computes in bf16, but precision is fp32");
   if (!config.eval.tasks.empty()) refuse("eval.tasks: this version evaluates losses alone");
   if (!problems.empty()) throw Error(Category::config, problems);
+  return device;
+}
+
+void require_fits(const Config& config, Device device, const comm::Topology& topology,
+                  const MemoryPlan& plan) {
+  if (device == Device::cpu) return;
+  const std::int64_t free = device_info().free_bytes;
+  if (plan.total_bytes() <= free) return;
+  const auto single = comm::make_single();
+  std::string advice = "nothing smaller fits: use a smaller model or train.recompute: layer";
+  for (std::int64_t micro = config.train.micro_batch / 2; micro >= 1; micro /= 2) {
+    Config smaller = config;
+    smaller.train.micro_batch = micro;
+    MemoryPlan lower;
+    parallel::make_engine(smaller, device, topology, *single)->plan(lower);
+    if (lower.total_bytes() > free) continue;
+    advice = fmt::format("train.micro_batch: {} needs {} and would fit", micro,
+                         human_bytes(lower.total_bytes()));
+    break;
+  }
+  throw Error(
+      Category::device,
+      fmt::format("the plan needs {} of device memory, {} are free; {}\n{}",
+                  human_bytes(plan.total_bytes()), human_bytes(free), advice, memory_table(plan)));
 }
 
 Data open_data(const Config& config) {
@@ -85,15 +119,22 @@ std::string model_lines(const ModelConfig& c, const model::ParameterTable& table
 
 void report_start(const Config& config, const std::string& run_path, const comm::Topology& topology,
                   const Data& data, const model::ParameterTable& table, const MemoryPlan& plan,
-                  std::int64_t threads) {
+                  std::int64_t threads, Device device) {
   if (topology.rank != 0) return;
   spdlog::info("Tessera {}, run {}", build_name(), run_path);
   spdlog::info("{}", model_lines(config.model, table));
-  spdlog::info("cpu, fp32, {} rank{} x {} thread{}, {}", topology.world,
-               topology.world == 1 ? "" : "s", threads, threads == 1 ? "" : "s",
-               kernels::cpu::gemm_library());
-  if (const std::string warning = kernels::cpu::gemm_warning(); !warning.empty())
-    spdlog::warn("{}", warning);
+  if (device == Device::cuda) {
+    const DeviceInfo info = device_info();
+    spdlog::info("{}, {}, {} free of {}", info.name,
+                 config.precision == Precision::bf16 ? "bf16 with fp32 masters" : "fp32",
+                 human_bytes(info.free_bytes), human_bytes(info.total_bytes));
+  } else {
+    spdlog::info("cpu, fp32, {} rank{} x {} thread{}, {}", topology.world,
+                 topology.world == 1 ? "" : "s", threads, threads == 1 ? "" : "s",
+                 kernels::cpu::gemm_library());
+    if (const std::string warning = kernels::cpu::gemm_warning(); !warning.empty())
+      spdlog::warn("{}", warning);
+  }
   spdlog::info("{}", source_line("training data", *data.train));
   if (data.valid) spdlog::info("{}", source_line("validation data", *data.valid));
   const std::int64_t wanted = config.train.steps * config.train.global_batch;

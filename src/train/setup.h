@@ -8,14 +8,22 @@
 #include "comm/communicator.h"
 #include "comm/topology.h"
 #include "config/config.h"
+#include "core/device.h"
 #include "core/memory.h"
 #include "data/token_source.h"
 #include "model/parameter_table.h"
 
 namespace tessera::train {
 
-// Error{config} when the configuration asks for what this build cannot do (each thing named).
-void require_available(const Config& config);
+// The device that `device: auto` stands for here, and `precision: auto` on it (written back).
+// Error{config} when the configuration asks for what this build or machine cannot do (each thing
+// named).
+Device resolve_device(Config& config);
+
+// Error{device} with the table and what would fit, when a plan is larger than the device's free
+// memory. Nothing on the CPU.
+void require_fits(const Config& config, Device device, const comm::Topology& topology,
+                  const MemoryPlan& plan);
 
 struct Data {
   std::unique_ptr<data::TokenSource> train, valid;  // valid may be null
@@ -27,7 +35,7 @@ Data open_data(const Config& config);
 // The start-up lines on rank 0: run, model, ranks, data, memory by segment.
 void report_start(const Config& config, const std::string& run_path, const comm::Topology& topology,
                   const Data& data, const model::ParameterTable& table, const MemoryPlan& plan,
-                  std::int64_t threads);
+                  std::int64_t threads, Device device);
 
 // The table of a memory plan, as printed there and by `tessera plan`.
 std::string memory_table(const MemoryPlan& plan);

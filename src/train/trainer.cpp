@@ -19,7 +19,6 @@
 #include "core/threads.h"
 #include "data/loader.h"
 #include "model/architecture.h"
-#include "model/initialise.h"
 #include "optim/schedule.h"
 #include "parallel/engine.h"
 #include "train/metrics.h"
@@ -36,7 +35,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kMostBadSteps = 10;  // non-finite steps in a row
 constexpr int kMostBadSaves = 3;   // failed saves in a row
-constexpr int kLogLines = 25;      // lines a run writes where there is no terminal
+constexpr std::int64_t kMostAlgorithmBytes = 1 << 24;
+constexpr int kLogLines = 25;  // lines a run writes where there is no terminal
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -50,7 +50,8 @@ class Trainer {
         ranks_(session.world()),
         topology_(comm::make_topology(config, ranks_.rank(), ranks_.size())),
         folder_(config.run.root, config.run.name),
-        threads_(use_threads(session.local_ranks())) {}
+        threads_(use_threads(session.local_ranks())),
+        device_(resolve_device(config_)) {}
 
   TrainOutcome run();
 
@@ -59,6 +60,8 @@ class Trainer {
   void open_folder();
   void set_up();
   void start_or_resume();
+  // CUDA: keeps to the measured choices of an earlier job of this run, measures what is missing.
+  void fix_algorithms();
   // One optimizer step; returns whether somebody asked to stop after it.
   bool step();
   void apply(const parallel::Agreement& agreement, StepMetrics& metrics);
@@ -66,17 +69,18 @@ class Trainer {
   void evaluate();
   void save();
 
-  const Config& config_;
+  Config config_;  // device and precision resolved
   const TrainOptions& options_;
   comm::Communicator& ranks_;
   comm::Topology topology_;
   RunFolder folder_;
   std::int64_t threads_;
+  Device device_;
   StopSignals signals_;
 
   Data data_;
-  std::unique_ptr<parallel::Engine<float>> engine_;
   std::unique_ptr<Arena> arena_;
+  std::unique_ptr<parallel::Engine> engine_;
   std::unique_ptr<data::Loader> loader_;
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<ProgressLine> progress_;
@@ -107,11 +111,13 @@ void Trainer::open_folder() {
 
 void Trainer::set_up() {
   data_ = open_data(config_);
-  engine_ = std::make_unique<parallel::Engine<float>>(config_, topology_, ranks_);
+  engine_ = parallel::make_engine(config_, device_, topology_, ranks_);
   MemoryPlan plan;
   engine_->plan(plan);
-  report_start(config_, folder_.path(), topology_, data_, engine_->table(), plan, threads_);
-  arena_ = std::make_unique<Arena>(plan);
+  report_start(config_, folder_.path(), topology_, data_, engine_->table(), plan, threads_,
+               device_);
+  require_fits(config_, device_, topology_, plan);
+  arena_ = std::make_unique<Arena>(plan, device_);
   engine_->bind(*arena_);
 }
 
@@ -127,13 +133,15 @@ void Trainer::start_or_resume() {
   for (const std::string& why : refused) spdlog::warn("not a usable checkpoint: {}", why);
 
   if (path.empty()) {
-    model::initialise(engine_->table(), config_.seed, engine_->parameters());
+    engine_->initialise(config_.seed);
     if (first()) spdlog::info("new run, seed {}", config_.seed);
   } else {
     // Rank 0 has just verified every digest.
     const checkpoints::CheckpointReader reader(path, checkpoints::Verify::sizes);
     state_ = reader.state();
-    const Config saved = parse_config(state_.config_yaml, path + "/config.yaml", path);
+    Config saved = parse_config(state_.config_yaml, path + "/config.yaml", path);
+    // Written before precisions were resolved, by programs that had fp32 alone.
+    if (saved.precision == Precision::automatic) saved.precision = Precision::fp32;
     const ResumeCheck check = check_resume(saved, config_, state_, data_.train->digest());
     require_resumable(check, options_.allow_changes, path);
     load_checkpoint(*engine_, reader);
@@ -149,6 +157,7 @@ void Trainer::start_or_resume() {
     saved_step_ = state_.step;
     outcome_.checkpoint = path;
   }
+  fix_algorithms();
   state_.config_yaml = resolved_config(config_);
   state_.config_hash = config_hash(config_);
   state_.train_digest = data_.train->digest();
@@ -169,6 +178,18 @@ void Trainer::start_or_resume() {
                           topology_.replicas, state_.step, std::max(state_.step, last_step_)});
 }
 
+void Trainer::fix_algorithms() {
+  FileSystem& files = FileSystem::posix();
+  std::string recorded = state_.algorithms_json;
+  if (recorded.empty() && !options_.fresh && files.exists(folder_.algorithms()))
+    recorded = files.read(folder_.algorithms(), kMostAlgorithmBytes);
+  engine_->use_algorithms(recorded, folder_.algorithms());
+  engine_->tune();
+  state_.algorithms_json = engine_->algorithms();
+  if (first() && !state_.algorithms_json.empty())
+    write_atomically(files, folder_.algorithms(), state_.algorithms_json);
+}
+
 bool Trainer::step() {
   const auto start = Clock::now();
   const double waited = loader_->waited_seconds();
@@ -177,13 +198,11 @@ bool Trainer::step() {
       config_.train.global_batch / (config_.train.micro_batch * topology_.replicas);
   const double targets = static_cast<double>(config_.train.global_batch) *
                          static_cast<double>(model::targets_a_sample(config_.model));
-  double loss_sum = 0;
   std::int64_t bytes = 0, counted = 0;
-  engine_->zero_gradients();
+  engine_->begin_step(1.0 / targets);
   for (std::int64_t m = 0; m < micro_batches; ++m) {
     const data::Batch& batch = loader_->next();
-    loss_sum += engine_->accumulate({batch.sequences, batch.ids.data(), batch.targets.data()},
-                                    1.0 / targets);
+    engine_->accumulate({batch.sequences, batch.ids.data(), batch.targets.data()});
     bytes +=
         eval::target_bytes(batch.targets.data(), batch.sequences, context,
                            model::first_target(config_.model), data_.train->token_bytes(), counted);
@@ -192,12 +211,12 @@ bool Trainer::step() {
   const bool stop = signals_.requested() || (first() && folder_.take_stop_request());
   const bool save = first() && folder_.take_save_request();
   const parallel::Agreement agreement =
-      engine_->agree({loss_sum, static_cast<double>(bytes), stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
+      engine_->agree({static_cast<double>(bytes), stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
 
   StepMetrics metrics;
-  metrics.loss = agreement.sums[0] / targets;
+  metrics.loss = agreement.loss_sum / targets;
   metrics.bits_per_byte =
-      agreement.sums[1] > 0 ? agreement.sums[0] / std::numbers::ln2 / agreement.sums[1] : 0;
+      agreement.sums[0] > 0 ? agreement.loss_sum / std::numbers::ln2 / agreement.sums[0] : 0;
   metrics.grad_norm = agreement.gradient_norm;
   apply(agreement, metrics);
 
@@ -212,8 +231,8 @@ bool Trainer::step() {
   metrics.data_wait_ms = 1e3 * (loader_->waited_seconds() - waited);
   report(metrics);
   outcome_.loss = metrics.loss;
-  save_requested_ = agreement.sums[3] > 0;
-  return agreement.sums[2] > 0;
+  save_requested_ = agreement.sums[2] > 0;
+  return agreement.sums[1] > 0;
 }
 
 void Trainer::apply(const parallel::Agreement& agreement, StepMetrics& metrics) {
@@ -264,8 +283,10 @@ void Trainer::report(const StepMetrics& m) {
 
 void Trainer::evaluate() {
   if (!data_.valid) return;
-  const eval::LossResult r = eval::evaluate_loss(engine_->stage(), *data_.valid, ranks_,
-                                                 config_.eval.batches * config_.train.global_batch);
+  const eval::LossResult r = eval::evaluate_loss(
+      config_.model, config_.train.micro_batch,
+      [this](const model::MicroBatch& batch) { return engine_->loss(batch); }, *data_.valid, ranks_,
+      config_.eval.batches * config_.train.global_batch);
   outcome_.evaluation = r;
   state_.valid_loss = r.loss;
   if (!first()) return;
@@ -306,7 +327,6 @@ void Trainer::save() {
 }
 
 TrainOutcome Trainer::run() {
-  require_available(config_);
   open_folder();
   set_up();
   start_or_resume();

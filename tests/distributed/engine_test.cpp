@@ -1,7 +1,5 @@
 // The data-parallel engine under mpirun: every rank count and ZeRO setting gives what one rank
 // alone gives, and all ranks agree.
-#include "parallel/engine.h"
-
 #include <cmath>
 #include <limits>
 
@@ -10,6 +8,7 @@
 
 #include "comm/mpi_communicator.h"
 #include "model/initialise.h"
+#include "parallel/replica_engine.h"
 #include "support/small_models.h"
 
 namespace tessera {
@@ -35,12 +34,12 @@ struct Result {
 // A few optimizer steps of the group `ranks` on a fixed stream of random tokens.
 Result run(const Config& config, comm::Communicator& ranks, int steps, bool poison = false) {
   const comm::Topology topology = comm::make_topology(config, ranks.rank(), ranks.size());
-  parallel::Engine<float> engine(config, topology, ranks);
+  parallel::ReplicaEngine<float> engine(config, Device::cpu, topology, ranks, {});
   MemoryPlan plan;
   engine.plan(plan);
   const Arena arena(plan);
   engine.bind(arena);
-  model::initialise(engine.table(), 11, engine.parameters());
+  engine.initialise(11);
   const std::int64_t context = config.model.context, micro = config.train.micro_batch;
   const std::int64_t share = kGlobalBatch / ranks.size();
   const double targets = static_cast<double>(kGlobalBatch * model::targets_a_sample(config.model));
@@ -48,24 +47,24 @@ Result run(const Config& config, comm::Communicator& ranks, int steps, bool pois
   for (int step = 0; step < steps; ++step) {
     const auto ids = testing::random_tokens(kGlobalBatch * context, config.model.vocab,
                                             static_cast<std::uint64_t>(step));
-    engine.zero_gradients();
-    double loss = 0;
+    engine.begin_step(1 / targets);
     for (std::int64_t m = 0; m < share; m += micro) {
       const std::int32_t* at = ids.data() + (ranks.rank() * share + m) * context;
-      loss += engine.accumulate({micro, at, at}, 1 / targets);
+      engine.accumulate({micro, at, at});
     }
     if (poison && ranks.rank() == ranks.size() - 1)
-      engine.gradients()[3] = std::numeric_limits<float>::quiet_NaN();
+      engine.device_gradients()[3] = std::numeric_limits<float>::quiet_NaN();
     engine.reduce_gradients();
-    const parallel::Agreement agreement = engine.agree({loss});
+    const parallel::Agreement agreement = engine.agree({});
     EXPECT_EQ(agreement.finite, !poison);
     EXPECT_EQ(agreement.bad_tensor, poison ? 0 : -1);
-    result.losses.push_back(agreement.sums[0] / targets);
+    result.losses.push_back(agreement.loss_sum / targets);
     result.norms.push_back(agreement.gradient_norm);
     if (agreement.finite)
       engine.update(step + 1, 1e-2, std::min(1.0, 1 / (agreement.gradient_norm + 1e-6)));
   }
-  result.parameters.assign(engine.parameters(), engine.parameters() + engine.table().flat_size());
+  const float* parameters = engine.snapshot().parameters;
+  result.parameters.assign(parameters, parameters + engine.table().flat_size());
   return result;
 }
 

@@ -83,7 +83,8 @@ double Model::run() {
   const double targets = static_cast<double>(batch_.sequences) *
                          static_cast<double>(model::targets_a_sample(stage_.config()));
   double sum = 0;
-  stage_.forward(0, batch_, model::HeadMode::train, 1 / targets, sum);
+  const auto weight = static_cast<float>(1 / targets);
+  stage_.forward(0, batch_, model::HeadMode::train, &weight, &sum);
   stage_.backward(0);
   return sum / targets;
 }

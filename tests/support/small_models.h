@@ -68,13 +68,14 @@ class OwnedStage {
   // Sum of token losses, without gradients.
   double loss(const std::vector<std::int32_t>& ids) {
     double sum = 0;
-    stage.forward(0, batch(ids), model::HeadMode::loss, 1, sum);
+    stage.forward(0, batch(ids), model::HeadMode::loss, nullptr, &sum);
     return sum;
   }
   // Gradients of `weight` times the sum of token losses, added to what is there.
   double accumulate(const std::vector<std::int32_t>& ids, double weight) {
     double sum = 0;
-    stage.forward(0, batch(ids), model::HeadMode::train, weight, sum);
+    const auto typed = static_cast<T>(weight);
+    stage.forward(0, batch(ids), model::HeadMode::train, &typed, &sum);
     stage.backward(0);
     return sum;
   }

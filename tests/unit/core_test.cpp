@@ -96,7 +96,7 @@ TEST(Memory, PlanAlignsAndNames) {
   const Buffer b = plan.reserve<double>("gradients", 5);
   plan.reserve<float>("weights", 1);
   ASSERT_EQ(plan.segments().size(), 2u);
-  EXPECT_EQ(plan.segments()[0].bytes, 128);
+  EXPECT_EQ(plan.segments()[0].bytes, 512);
   Arena arena(plan);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(arena.at<float>(a)) % 64, 0u);
   EXPECT_EQ(arena.at<double>(b)[4], 0.0);

@@ -108,9 +108,9 @@ TEST(AdamWSlices, EqualTheWhole) {
       MemoryPlan plan;
       optimizer.plan(plan);
       const Arena arena(plan);
-      optimizer.bind(arena);
+      optimizer.bind(arena, {});
       for (std::int64_t n = 1; n <= 3; ++n)
-        optimizer.update(parameters.data(), gradient.data(), n, 1e-2, 0.5);
+        optimizer.update(parameters.data(), nullptr, gradient.data(), n, 1e-2, 0.5);
     }
     return parameters;
   };

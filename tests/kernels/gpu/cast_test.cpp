@@ -1,4 +1,6 @@
 // bfloat16 casts on the device: the same bits as the CPU's, at every size and alignment.
+#include "kernels/cast.h"
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -6,7 +8,6 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
-#include "kernels/cast.h"
 #include "tests/kernels/cast_values.h"
 
 namespace tessera::kernels::check {
