@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/random.h"
+#include "core/stopwatch.h"
 #include "kernels/cast.h"
 #include "model/initialise.h"
 
@@ -224,7 +225,7 @@ void ReplicaEngine<T>::accumulate(const model::MicroBatch& batch) {
   ++next_input_;
   const model::MicroBatch there = take(input, batch);
   // Only whole micro-batches repeat.
-  if (!graphs_ || probing_ || batch.sequences != stage_.sequences()) return run(there, first);
+  if (!graphs_ || batch.sequences != stage_.sequences()) return run(there, first);
   if (!input.graph)
     input.graph = std::make_unique<DeviceGraph>(stream_, [&] { run(there, first); });
   input.graph->launch(stream_);
@@ -296,12 +297,31 @@ double ReplicaEngine<T>::loss(const model::MicroBatch& batch) {
 }
 
 template <typename T>
-void ReplicaEngine<T>::set_probe(std::function<void(const std::string&, bool)> probe) {
-  probing_ = static_cast<bool>(probe);
-  stage_.set_probe(!probing_ ? typename model::Stage<T>::Probe{}
-                             : [this, probe = std::move(probe)](std::size_t piece, bool backward) {
-                                 probe(stage_.pieces()[piece]->name(), backward);
-                               });
+std::vector<PartTime> ReplicaEngine<T>::time_parts(const model::MicroBatch& batch) {
+  const model::MicroBatch there = take(inputs_[0], batch);
+  synchronize();
+  Stopwatch watch(queue_.device, queue_.stream);
+  std::vector<std::string> names;
+  watch.mark();
+  const auto mark = [&](const std::string& name) {
+    names.push_back(name);
+    watch.mark();
+  };
+  zero_memory(queue_.device, gradients_, gradient_buffer_.bytes, queue_.stream);
+  mark("clear gradients");
+  stage_.set_probe([&](std::size_t piece, bool backward) {
+    mark(stage_.pieces()[piece]->name() + (backward ? " backward" : ""));
+  });
+  run(there, false);
+  stage_.set_probe({});
+  optimizer_.squared_norms(gradients_);
+  mark("gradient norms");
+  optimizer_.update(masters_, kHasMasters ? working_ : nullptr, gradients_, 1, 0.0, 0.0);
+  mark("AdamW");
+  std::vector<PartTime> times;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    times.push_back({names[i], watch.milliseconds(i, i + 1)});
+  return times;
 }
 
 std::unique_ptr<Engine> make_engine(const Config& config, Device device,

@@ -44,9 +44,13 @@ class ReplicaEngine : public Engine {
   void update(std::int64_t step, double learning_rate, double scale) override;
   void synchronize() override { stream_.synchronize(); }
   double loss(const model::MicroBatch& batch) override;
-  void set_probe(std::function<void(const std::string&, bool)> probe) override;
+  std::vector<PartTime> time_parts(const model::MicroBatch& batch) override;
 
-  // Flat, in the queue's memory; for tests.
+  // For tests: logits of a batch (host memory) as Stage::logits, and the gradients, flat, in the
+  // queue's memory.
+  std::vector<T> logits(const model::MicroBatch& batch) {
+    return stage_.logits(take(inputs_[0], batch));
+  }
   kernels::Wide<T>* device_gradients() { return gradients_; }
 
  private:
@@ -86,7 +90,6 @@ class ReplicaEngine : public Engine {
   double weight_now_ = 0;
   std::vector<Input> inputs_;  // one a micro-batch of a step
   std::int64_t next_input_ = 0;
-  bool probing_ = false;
   HostMemory sums_;                                  // loss and norms, brought from the device
   std::vector<std::vector<float>> copies_of_state_;  // CUDA: masters, m, v of the last snapshot
 };
