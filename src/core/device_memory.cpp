@@ -10,7 +10,7 @@
 namespace tessera {
 namespace {
 
-[[noreturn]] void no_cuda() {
+[[noreturn, maybe_unused]] void no_cuda() {
   throw Error(Category::device, "this build has no CUDA backend");
 }
 
