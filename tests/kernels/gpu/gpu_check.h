@@ -71,6 +71,8 @@ class DeviceArray {
   explicit DeviceArray(std::int64_t count) : count_(count) {
     allocate();
     EXPECT_EQ(cudaMemset(pointer_, 0xff, bytes()), cudaSuccess);
+    // The fill is asynchronous, and tests run on streams that do not wait for it.
+    EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   }
   explicit DeviceArray(const std::vector<T>& values)
       : count_(static_cast<std::int64_t>(values.size())) {
