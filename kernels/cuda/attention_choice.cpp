@@ -2,7 +2,6 @@
 #include "kernels/cuda/attention_choice.h"
 
 #include <algorithm>
-#include <array>
 #include <limits>
 
 #include "core/error.h"

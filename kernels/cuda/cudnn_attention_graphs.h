@@ -1,6 +1,7 @@
 // The graphs that cuDNN knows as causal attention, forward and backward, on a fused QKV matrix.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <string>
 

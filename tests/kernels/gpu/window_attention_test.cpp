@@ -31,11 +31,12 @@ struct Case {
   }
 };
 
+// cuDNN takes half a second to compile a shape: lengths in steps of 128 are few.
 const std::vector<Case> kCases = {
-    {3, 1, 3, 64, 16},    {7, 5, 12, 64, 16},   {2, 64, 3, 48, 12},   {3, 65, 5, 64, 16},
-    {2, 127, 3, 32, 32},  {2, 128, 3, 16, 4},   {3, 128, 5, 64, 16},  {2, 128, 1, 96, 0},
-    {1, 128, 2, 256, 64}, {2, 200, 3, 128, 32}, {2, 512, 3, 64, 16},  {1, 512, 3, 128, 128},
-    {1, 1000, 3, 64, 16}, {1, 300, 1, 256, 64}, {65, 128, 1, 64, 64}, {1, 1024, 1, 80, 20},
+    {3, 1, 3, 64, 16},    {7, 5, 12, 64, 16},   {2, 64, 3, 48, 12},    {3, 65, 5, 64, 16},
+    {2, 127, 3, 32, 32},  {2, 128, 3, 16, 4},   {3, 128, 5, 64, 16},   {2, 129, 1, 96, 0},
+    {1, 128, 2, 256, 64}, {2, 200, 3, 128, 32}, {1, 512, 3, 128, 128}, {1, 1000, 3, 64, 16},
+    {1, 300, 1, 256, 64}, {65, 66, 1, 64, 64},  {1, 1024, 1, 80, 20},
 };
 
 // The native kernels' head sizes; cuDNN's, and what its versions up to 9.15 take in the backward.
@@ -111,17 +112,17 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 
 class WindowAttentionGpu : public GpuTest {
  protected:
+  static void TearDownTestSuite() { libraries_.reset(); }
   void SetUp() override {
     GpuTest::SetUp();
-    if (!IsSkipped()) libraries_ = open_libraries();
+    if (IsSkipped()) return;
+    if (!libraries_) libraries_ = open_libraries();
+    algorithms(*libraries_) = Algorithms();
+    set_may_measure(*libraries_, false);
   }
-  void TearDown() override {
-    cudaDeviceSynchronize();
-    libraries_.reset();
-    GpuTest::TearDown();
-  }
-  LibrariesHandle libraries_;
+  static LibrariesHandle libraries_;  // with cuDNN's plans, for all tests
 };
+LibrariesHandle WindowAttentionGpu::libraries_;
 
 // The arguments on the device and the operation's runs on them.
 template <typename T>
@@ -227,7 +228,7 @@ TEST_F(WindowAttentionGpu, Bf16MatchesTheCpuWithEveryPairOfKernels) {
 }
 
 TEST_F(WindowAttentionGpu, CudnnForwardTakesEveryLength) {
-  for (const std::int64_t length : {65, 127, 200, 1000}) {
+  for (const std::int64_t length : {65, 1000}) {
     const Problem<bf16> problem({2, length, 3, 64, 16});
     OnDevice<bf16> device(queue(), libraries_.get(), problem);
     device.forward(AttentionKernel::cudnn);
@@ -239,10 +240,9 @@ TEST_F(WindowAttentionGpu, CudnnForwardTakesEveryLength) {
 
 TEST_F(WindowAttentionGpu, MeasuredChoicesAreKept) {
   set_may_measure(*libraries_, true);
-  for (const Case& c : {Case{3, 128, 5, 64, 16}, Case{1, 128, 2, 256, 64}, Case{2, 200, 3, 64, 16}})
+  for (const Case& c : {Case{3, 128, 5, 64, 16}, Case{1, 128, 2, 256, 64}, Case{2, 65, 3, 64, 16}})
     expect_correct<bf16>(queue(), libraries_.get(), Problem<bf16>(c), AttentionKernel::automatic,
                          AttentionKernel::automatic);
-  set_may_measure(*libraries_, false);
   const auto value = [&](const std::string& key) {
     const auto* choice = algorithms(*libraries_).find("attention " + key);
     return choice ? choice->value : "none";
@@ -274,7 +274,7 @@ TEST_F(WindowAttentionGpu, CudnnSaysWhatItRefuses) {
 
 // Two runs, and a forward repeated on what the first left, give the same bits.
 TEST_F(WindowAttentionGpu, RunsRepeatBitForBit) {
-  for (const Case& c : {Case{4, 5, 3, 64, 16}, Case{3, 384, 5, 64, 16}, Case{2, 256, 3, 128, 32}})
+  for (const Case& c : {Case{4, 5, 3, 64, 16}, Case{3, 128, 5, 64, 16}, Case{1, 512, 3, 128, 32}})
     for (const AttentionKernel kernel : {AttentionKernel::native, AttentionKernel::cudnn}) {
       const Problem<bf16> problem(c, false);
       OnDevice<bf16> first(queue(), libraries_.get(), problem);
@@ -293,7 +293,7 @@ TEST_F(WindowAttentionGpu, RunsRepeatBitForBit) {
 
 TEST_F(WindowAttentionGpu, CapturedRunsGiveTheSameBits) {
   for (const AttentionKernel kernel : {AttentionKernel::native, AttentionKernel::cudnn}) {
-    const Problem<bf16> problem({3, 256, 5, 64, 16}, false);
+    const Problem<bf16> problem({3, 128, 5, 64, 16}, false);
     OnDevice<bf16> eager(queue(), libraries_.get(), problem);
     OnDevice<bf16> captured(queue(), libraries_.get(), problem);
     eager.need(kernel);
