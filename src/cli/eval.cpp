@@ -13,7 +13,8 @@
 #include "core/threads.h"
 #include "data/token_source.h"
 #include "eval/loss.h"
-#include "model/stage.h"
+#include "parallel/loss_model.h"
+#include "train/setup.h"
 
 namespace tessera::cli {
 namespace {
@@ -22,6 +23,7 @@ struct Options {
   std::string checkpoint;
   std::vector<std::string> data;
   std::int64_t sequences = 0, micro_batch = 8;
+  std::string device = "auto";
   bool json = false;
 };
 
@@ -44,19 +46,18 @@ void run(const Options& options) {
                                       std::to_string(source->vocab_size()) + ", the model has " +
                                       std::to_string(model.vocab));
 
-  model::Stage<float> stage(model, options.micro_batch, 1);
-  MemoryPlan plan;
-  stage.plan(plan);
-  const Arena arena(plan);
-  stage.bind(arena, loaded.parameters.data(), nullptr);
+  Config wanted = loaded.config;
+  wanted.device = options.device == "cpu"    ? DeviceChoice::cpu
+                  : options.device == "cuda" ? DeviceChoice::cuda
+                                             : DeviceChoice::automatic;
+  wanted.precision = Precision::automatic;
+  const Device device = train::resolve_device(wanted);
+  const auto loss_model = parallel::make_loss_model(model, device, wanted.precision,
+                                                    options.micro_batch, loaded.parameters.data());
   const eval::LossResult r = eval::evaluate_loss(
       model, options.micro_batch,
-      [&](const model::MicroBatch& batch) {
-        double sum = 0;
-        stage.forward(0, batch, model::HeadMode::loss, nullptr, &sum);
-        return sum;
-      },
-      *source, session.world(), options.sequences);
+      [&](const model::MicroBatch& batch) { return loss_model->loss(batch); }, *source,
+      session.world(), options.sequences);
   if (session.world().rank() != 0) return;
   if (options.json) {
     std::cout << OrderedJson({{"checkpoint", loaded.path},
@@ -90,6 +91,8 @@ void add_eval(CLI::App& app) {
       ->check(CLI::NonNegativeNumber);
   command->add_option("--micro-batch", options->micro_batch, "Sequences a forward pass")
       ->check(CLI::PositiveNumber);
+  command->add_option("--device", options->device, "auto (default), cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   command->add_flag("--json", options->json, "Print JSON");
   command->footer(example("mpirun -np 2 tessera eval runs/quickstart-block"));
   command->callback([options] { run(*options); });

@@ -41,6 +41,12 @@ struct StateView {
   std::int64_t parameters_begin = 0, moments_begin = 0;
 };
 
+// "layer 3", "layer 3 backward", "clear gradients", "gradient norms", "AdamW".
+struct PartTime {
+  std::string part;
+  double milliseconds = 0;
+};
+
 struct EngineOptions {
   bool graphs = true;  // CUDA: replay captured micro-batches
 };
@@ -94,8 +100,10 @@ class Engine {
   // Sum of token losses (nats) of a batch of up to sequences() (host memory), without gradients.
   virtual double loss(const model::MicroBatch& batch) = 0;
 
-  // For measurements: called behind each piece of an eager (not captured) micro-batch.
-  virtual void set_probe(std::function<void(const std::string& piece, bool backward)> probe) = 0;
+  // For measurements: forward and backward of one micro-batch (host memory) piece by piece, not
+  // captured, in order; then gradient norms and an update by nothing. Gradients are undefined
+  // after.
+  virtual std::vector<PartTime> time_parts(const model::MicroBatch& batch) = 0;
 };
 
 // `device` and `precision` as resolved (never automatic). Error{config} for combinations that this

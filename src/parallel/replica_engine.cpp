@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/random.h"
+#include "core/stopwatch.h"
 #include "kernels/cast.h"
 #include "model/initialise.h"
 
@@ -20,20 +21,6 @@ model::ModelOptions options_of(const Config& config) {
   return {config.train.recompute, attention};
 }
 
-// A device of this process that is really there; planning for an absent one needs no stream.
-Device present(Device device) {
-  return device == Device::cuda && cuda_device_count() == 0 ? Device::cpu : device;
-}
-
-kernels::Queue queue_of(Device device, const DeviceStream& stream,
-                        const kernels::LibrariesHandle& libraries) {
-  kernels::Queue queue;
-  queue.device = device;
-  queue.stream = stream.get();
-  queue.libraries = libraries.get();
-  return queue;
-}
-
 }  // namespace
 
 template <typename T>
@@ -42,19 +29,16 @@ ReplicaEngine<T>::ReplicaEngine(const Config& config, Device device, const comm:
     : zero_(config.parallel.zero == 1),
       graphs_(options.graphs && device == Device::cuda),
       replicas_(replicas),
-      stream_(present(device), "tessera compute"),
-      copies_(present(device), "tessera copies"),
-      libraries_(present(device) == Device::cuda ? kernels::open_libraries() : nullptr),
-      queue_(queue_of(device, stream_, libraries_)),
-      stage_(config.model, config.train.micro_batch, 1, options_of(config), queue_),
+      context_(device),
+      stage_(config.model, config.train.micro_batch, 1, options_of(config), queue()),
       padded_(optim::padded_size(stage_.table().flat_size(), topology.replicas)),
       micro_batches_(std::max<std::int64_t>(
           1, config.train.global_batch / (config.train.micro_batch * topology.replicas))),
       mine_(optim::owned_slice(stage_.table().flat_size(), topology.replica, topology.replicas)),
       optimizer_(config.optimizer, stage_.table(), sharded() ? mine_ : optim::Slice{0, padded_},
-                 queue_),
+                 queue()),
       written_(optim::segments(stage_.table(), mine_)),
-      sums_(present(device),
+      sums_(DeviceContext::present(device),
             static_cast<std::int64_t>((1 + stage_.table().parameters().size()) * sizeof(double))) {}
 
 template <typename T>
@@ -67,23 +51,20 @@ void ReplicaEngine<T>::plan(MemoryPlan& plan) {
   scalar_buffer_ = plan.reserve<double>("constants", 2);
   const std::int64_t tokens = 2 * stage_.sequences() * stage_.config().context;
   // The CPU computes a micro-batch before it takes the next: one place is enough.
-  const std::int64_t places = queue_.device == Device::cuda ? micro_batches_ : 1;
+  const std::int64_t places = queue().device == Device::cuda ? micro_batches_ : 1;
   for (std::int64_t i = 0; i < places; ++i)
     inputs_.push_back({plan.reserve<std::int32_t>("inputs", tokens),
-                       HostMemory(present(queue_.device),
+                       HostMemory(DeviceContext::present(queue().device),
                                   tokens * static_cast<std::int64_t>(sizeof(std::int32_t))),
                        {}});
-  if (queue_.device == Device::cuda)
-    workspace_buffer_ = plan.reserve("kernel workspace", stage_.workspace_bytes(), 1);
+  context_.plan(plan, stage_.workspace_bytes());
 }
 
 template <typename T>
 void ReplicaEngine<T>::bind(const Arena& arena) {
-  TESSERA_CHECK(arena.device() == queue_.device);
   arena_ = &arena;
-  queue_.workspace = arena.at<std::byte>(workspace_buffer_);
-  queue_.workspace_bytes = workspace_buffer_.bytes;
-  stage_.set_queue(queue_);
+  context_.bind(arena);
+  stage_.set_queue(queue());
   masters_ = arena.at<Wide>(master_buffer_);
   gradients_ = arena.at<Wide>(gradient_buffer_);
   if constexpr (kHasMasters)
@@ -92,14 +73,14 @@ void ReplicaEngine<T>::bind(const Arena& arena) {
     working_ = masters_;
   loss_sum_ = arena.at<double>(scalar_buffer_);
   loss_weight_ = reinterpret_cast<Wide*>(loss_sum_ + 1);
-  optimizer_.bind(arena, queue_);
+  optimizer_.bind(arena, queue());
   stage_.bind(arena, working_, gradients_);
 }
 
 template <typename T>
 void ReplicaEngine<T>::refresh_working() {
   if constexpr (kHasMasters)
-    kernels::cast_to_bf16(queue_, {padded_, masters_, reinterpret_cast<std::uint16_t*>(working_)});
+    kernels::cast_to_bf16(queue(), {padded_, masters_, reinterpret_cast<std::uint16_t*>(working_)});
 }
 
 template <typename T>
@@ -113,7 +94,7 @@ void ReplicaEngine<T>::initialise(std::uint64_t seed) {
 template <typename T>
 StateView ReplicaEngine<T>::snapshot() {
   const optim::Slice slice = optimizer_.slice();
-  if (queue_.device == Device::cpu)
+  if (queue().device == Device::cpu)
     return {masters_, optimizer_.m(), optimizer_.v(), 0, slice.begin};
   const std::int64_t count = mine_.end - mine_.begin;
   copies_of_state_.resize(3);
@@ -121,8 +102,8 @@ StateView ReplicaEngine<T>::snapshot() {
                          optimizer_.v() + (mine_.begin - slice.begin)};
   for (std::size_t i = 0; i < 3; ++i) {
     copies_of_state_[i].resize(static_cast<std::size_t>(count));
-    download(queue_.device, copies_of_state_[i].data(), from[i],
-             count * static_cast<std::int64_t>(sizeof(Wide)), queue_.stream);
+    download(queue().device, copies_of_state_[i].data(), from[i],
+             count * static_cast<std::int64_t>(sizeof(Wide)), queue().stream);
   }
   return {copies_of_state_[0].data(), copies_of_state_[1].data(), copies_of_state_[2].data(),
           mine_.begin, mine_.begin};
@@ -135,8 +116,8 @@ void ReplicaEngine<T>::restore(State state, std::int64_t flat, std::int64_t coun
   Wide* base = state == State::parameter ? masters_
                : state == State::m       ? optimizer_.m()
                                          : optimizer_.v();
-  upload(queue_.device, base + (flat - begin), values,
-         count * static_cast<std::int64_t>(sizeof(Wide)), queue_.stream);
+  upload(queue().device, base + (flat - begin), values,
+         count * static_cast<std::int64_t>(sizeof(Wide)), queue().stream);
 }
 
 template <typename T>
@@ -148,38 +129,38 @@ void ReplicaEngine<T>::finish_restore() {
 template <typename T>
 std::vector<float> ReplicaEngine<T>::gradients() {
   std::vector<float> values(static_cast<std::size_t>(table().flat_size()));
-  download(queue_.device, values.data(), gradients_,
-           table().flat_size() * static_cast<std::int64_t>(sizeof(Wide)), queue_.stream);
+  download(queue().device, values.data(), gradients_,
+           table().flat_size() * static_cast<std::int64_t>(sizeof(Wide)), queue().stream);
   return values;
 }
 
 template <typename T>
 void ReplicaEngine<T>::use_algorithms(const std::string& recorded, const std::string& where) {
-  if (!libraries_ || recorded.empty()) return;
+  if (!context_.libraries() || recorded.empty()) return;
   kernels::Algorithms known = kernels::Algorithms::from_json(recorded, where);
-  kernels::Algorithms& here = kernels::algorithms(*libraries_);
+  kernels::Algorithms& here = kernels::algorithms(*context_.libraries());
   if (known.device == here.device && known.library == here.library) here = std::move(known);
 }
 
 template <typename T>
 std::string ReplicaEngine<T>::algorithms() const {
-  return libraries_ ? kernels::algorithms(*libraries_).to_json() : "";
+  return context_.libraries() ? kernels::algorithms(*context_.libraries()).to_json() : "";
 }
 
 template <typename T>
 void ReplicaEngine<T>::tune() {
-  if (!libraries_) return;
+  if (!context_.libraries()) return;
   const std::int64_t count = stage_.sequences() * model().context;
   const CounterRandom random(1, hash_name("tuning tokens"));
   std::vector<std::int32_t> ids;
   for (std::int64_t i = 0; i < count; ++i)
     ids.push_back(static_cast<std::int32_t>(random.bits(static_cast<std::uint64_t>(i)) %
                                             static_cast<std::uint64_t>(model().vocab)));
-  kernels::set_may_measure(*libraries_, true);
+  kernels::set_may_measure(*context_.libraries(), true);
   begin_step(1.0 / static_cast<double>(count));
   run(take(inputs_[0], {stage_.sequences(), ids.data(), ids.data()}), true);
   synchronize();
-  kernels::set_may_measure(*libraries_, false);
+  kernels::set_may_measure(*context_.libraries(), false);
 }
 
 template <typename T>
@@ -187,7 +168,7 @@ void ReplicaEngine<T>::begin_step(double loss_weight) {
   next_input_ = 0;
   if (loss_weight == weight_now_) return;
   const auto weight = static_cast<Wide>(loss_weight);
-  upload(queue_.device, loss_weight_, &weight, sizeof(weight), queue_.stream);
+  upload(queue().device, loss_weight_, &weight, sizeof(weight), queue().stream);
   weight_now_ = loss_weight;
 }
 
@@ -201,17 +182,17 @@ model::MicroBatch ReplicaEngine<T>::take(Input& input, const model::MicroBatch& 
   auto* there = arena_->at<std::int32_t>(input.buffer);
   std::memcpy(host, batch.ids, static_cast<std::size_t>(bytes));
   std::memcpy(host + targets, batch.targets, static_cast<std::size_t>(bytes));
-  upload_async(queue_.device, there, host, bytes, copies_.get());
-  upload_async(queue_.device, there + targets, host + targets, bytes, copies_.get());
-  stream_.wait_for(copies_);
+  upload_async(queue().device, there, host, bytes, context_.copies().get());
+  upload_async(queue().device, there + targets, host + targets, bytes, context_.copies().get());
+  context_.stream().wait_for(context_.copies());
   return {batch.sequences, there, there + targets};
 }
 
 template <typename T>
 void ReplicaEngine<T>::run(const model::MicroBatch& batch, bool first) {
   if (first) {
-    zero_memory(queue_.device, gradients_, gradient_buffer_.bytes, queue_.stream);
-    zero_memory(queue_.device, loss_sum_, sizeof(double), queue_.stream);
+    zero_memory(queue().device, gradients_, gradient_buffer_.bytes, queue().stream);
+    zero_memory(queue().device, loss_sum_, sizeof(double), queue().stream);
   }
   stage_.forward(0, batch, model::HeadMode::train, loss_weight_, loss_sum_);
   stage_.backward(0);
@@ -220,14 +201,15 @@ void ReplicaEngine<T>::run(const model::MicroBatch& batch, bool first) {
 template <typename T>
 void ReplicaEngine<T>::accumulate(const model::MicroBatch& batch) {
   const bool first = next_input_ == 0;
-  Input& input = inputs_[static_cast<std::size_t>(queue_.device == Device::cuda ? next_input_ : 0)];
+  Input& input =
+      inputs_[static_cast<std::size_t>(queue().device == Device::cuda ? next_input_ : 0)];
   ++next_input_;
   const model::MicroBatch there = take(input, batch);
   // Only whole micro-batches repeat.
-  if (!graphs_ || probing_ || batch.sequences != stage_.sequences()) return run(there, first);
+  if (!graphs_ || batch.sequences != stage_.sequences()) return run(there, first);
   if (!input.graph)
-    input.graph = std::make_unique<DeviceGraph>(stream_, [&] { run(there, first); });
-  input.graph->launch(stream_);
+    input.graph = std::make_unique<DeviceGraph>(context_.stream(), [&] { run(there, first); });
+  input.graph->launch(context_.stream());
 }
 
 template <typename T>
@@ -248,9 +230,9 @@ Agreement ReplicaEngine<T>::agree(std::vector<double> extras) {
   const auto tensors = table().parameters().size();
   double* const brought = sums_.template as<double>();
   const double* norms = optimizer_.squared_norms(gradients_);
-  download_async(queue_.device, brought, loss_sum_, sizeof(double), queue_.stream);
-  download_async(queue_.device, brought + 1, norms,
-                 static_cast<std::int64_t>(tensors * sizeof(double)), queue_.stream);
+  download_async(queue().device, brought, loss_sum_, sizeof(double), queue().stream);
+  download_async(queue().device, brought + 1, norms,
+                 static_cast<std::int64_t>(tensors * sizeof(double)), queue().stream);
   synchronize();
   if (!sharded() && replicas_.rank() != 0) std::fill_n(brought + 1, tensors, 0.0);
   std::vector<double> sums(brought, brought + 1 + tensors);
@@ -288,20 +270,39 @@ void ReplicaEngine<T>::update(std::int64_t step, double learning_rate, double sc
 template <typename T>
 double ReplicaEngine<T>::loss(const model::MicroBatch& batch) {
   const model::MicroBatch there = take(inputs_[0], batch);
-  zero_memory(queue_.device, loss_sum_, sizeof(double), queue_.stream);
+  zero_memory(queue().device, loss_sum_, sizeof(double), queue().stream);
   stage_.forward(0, there, model::HeadMode::loss, loss_weight_, loss_sum_);
   double sum = 0;
-  download(queue_.device, &sum, loss_sum_, sizeof(double), queue_.stream);
+  download(queue().device, &sum, loss_sum_, sizeof(double), queue().stream);
   return sum;
 }
 
 template <typename T>
-void ReplicaEngine<T>::set_probe(std::function<void(const std::string&, bool)> probe) {
-  probing_ = static_cast<bool>(probe);
-  stage_.set_probe(!probing_ ? typename model::Stage<T>::Probe{}
-                             : [this, probe = std::move(probe)](std::size_t piece, bool backward) {
-                                 probe(stage_.pieces()[piece]->name(), backward);
-                               });
+std::vector<PartTime> ReplicaEngine<T>::time_parts(const model::MicroBatch& batch) {
+  const model::MicroBatch there = take(inputs_[0], batch);
+  synchronize();
+  Stopwatch watch(queue().device, queue().stream);
+  std::vector<std::string> names;
+  watch.mark();
+  const auto mark = [&](const std::string& name) {
+    names.push_back(name);
+    watch.mark();
+  };
+  zero_memory(queue().device, gradients_, gradient_buffer_.bytes, queue().stream);
+  mark("clear gradients");
+  stage_.set_probe([&](std::size_t piece, bool backward) {
+    mark(stage_.pieces()[piece]->name() + (backward ? " backward" : ""));
+  });
+  run(there, false);
+  stage_.set_probe({});
+  optimizer_.squared_norms(gradients_);
+  mark("gradient norms");
+  optimizer_.update(masters_, kHasMasters ? working_ : nullptr, gradients_, 1, 0.0, 0.0);
+  mark("AdamW");
+  std::vector<PartTime> times;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    times.push_back({names[i], watch.milliseconds(i, i + 1)});
+  return times;
 }
 
 std::unique_ptr<Engine> make_engine(const Config& config, Device device,
@@ -321,5 +322,10 @@ std::unique_ptr<Engine> make_engine(const Config& config, Device device,
   throw Error(Category::config, "device cuda: this build has no CUDA backend");
 #endif
 }
+
+template class ReplicaEngine<float>;
+#ifdef TESSERA_HAS_CUDA
+template class ReplicaEngine<kernels::bf16>;
+#endif
 
 }  // namespace tessera::parallel

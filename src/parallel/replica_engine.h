@@ -5,9 +5,8 @@
 #include <memory>
 
 #include "core/device_memory.h"
-#include "core/device_stream.h"
-#include "kernels/libraries.h"
 #include "optim/adamw.h"
+#include "parallel/device_context.h"
 #include "parallel/engine.h"
 
 namespace tessera::parallel {
@@ -20,7 +19,7 @@ class ReplicaEngine : public Engine {
 
   void plan(MemoryPlan& plan) override;
   void bind(const Arena& arena) override;
-  Device device() const override { return queue_.device; }
+  Device device() const override { return queue().device; }
   const model::ParameterTable& table() const override { return stage_.table(); }
   const ModelConfig& model() const override { return stage_.config(); }
   std::int64_t sequences() const override { return stage_.sequences(); }
@@ -42,11 +41,15 @@ class ReplicaEngine : public Engine {
   void reduce_gradients() override;
   Agreement agree(std::vector<double> extras) override;
   void update(std::int64_t step, double learning_rate, double scale) override;
-  void synchronize() override { stream_.synchronize(); }
+  void synchronize() override { context_.stream().synchronize(); }
   double loss(const model::MicroBatch& batch) override;
-  void set_probe(std::function<void(const std::string&, bool)> probe) override;
+  std::vector<PartTime> time_parts(const model::MicroBatch& batch) override;
 
-  // Flat, in the queue's memory; for tests.
+  // For tests: logits of a batch (host memory) as Stage::logits, and the gradients, flat, in the
+  // queue's memory.
+  std::vector<T> logits(const model::MicroBatch& batch) {
+    return stage_.logits(take(inputs_[0], batch));
+  }
   kernels::Wide<T>* device_gradients() { return gradients_; }
 
  private:
@@ -59,6 +62,7 @@ class ReplicaEngine : public Engine {
     HostMemory host;
     std::unique_ptr<DeviceGraph> graph;
   };
+  const kernels::Queue& queue() const { return context_.queue(); }
   bool sharded() const { return zero_ && replicas_.size() > 1; }
   // Brings a micro-batch (host memory) into the queue's memory.
   model::MicroBatch take(Input& input, const model::MicroBatch& batch);
@@ -68,16 +72,14 @@ class ReplicaEngine : public Engine {
 
   bool zero_, graphs_;
   comm::Communicator& replicas_;
-  DeviceStream stream_, copies_;
-  kernels::LibrariesHandle libraries_;
-  kernels::Queue queue_;
+  DeviceContext context_;
   model::Stage<T> stage_;
   std::int64_t padded_, micro_batches_;
   optim::Slice mine_;
   optim::AdamW<T> optimizer_;
   std::vector<optim::Segment> written_;
 
-  Buffer master_buffer_, working_buffer_, gradient_buffer_, scalar_buffer_, workspace_buffer_;
+  Buffer master_buffer_, working_buffer_, gradient_buffer_, scalar_buffer_;
   const Arena* arena_ = nullptr;
   Wide *masters_ = nullptr, *gradients_ = nullptr;
   T* working_ = nullptr;  // what the stage computes with; the masters themselves where T is Wide
@@ -86,7 +88,6 @@ class ReplicaEngine : public Engine {
   double weight_now_ = 0;
   std::vector<Input> inputs_;  // one a micro-batch of a step
   std::int64_t next_input_ = 0;
-  bool probing_ = false;
   HostMemory sums_;                                  // loss and norms, brought from the device
   std::vector<std::vector<float>> copies_of_state_;  // CUDA: masters, m, v of the last snapshot
 };

@@ -1,0 +1,12 @@
+// The sub-commands of `tessera bench`.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace tessera::cli {
+
+void add_bench_train(CLI::App& bench);
+
+}  // namespace tessera::cli
