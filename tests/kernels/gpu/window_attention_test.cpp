@@ -138,6 +138,7 @@ struct OnDevice {
         lse(p.shape.rows() * p.shape.heads),
         queue(base) {
     queue.libraries = libraries;
+    cudaDeviceSynchronize();  // the arrays' fills run on another stream
   }
 
   WindowAttentionShape<T> shape(AttentionKernel choice) const {
@@ -150,6 +151,7 @@ struct OnDevice {
     workspace.emplace(bytes);
     queue.workspace = workspace->get();
     queue.workspace_bytes = bytes;
+    cudaDeviceSynchronize();
   }
   void forward(AttentionKernel choice, bool again = false) {
     window_attention_forward<T>(queue, {shape(choice), qkv.get(), out.get(), lse.get(), again});
