@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "kernels/cuda/attention_choice.h"
 #include "kernels/cuda/attention_paths.h"
+#include "kernels/cuda/hopper_attention.h"
 #include "kernels/rotary.h"
 
 namespace tessera::kernels::cuda {
@@ -34,17 +35,31 @@ void rotate(const Queue& queue, const WindowAttentionShape<T>& shape, T* qkv, bo
 }
 
 template <typename T>
+std::int64_t native_workspace(const WindowAttentionShape<T>& shape) {
+  std::int64_t bytes = flash_attention_workspace(shape);
+  if constexpr (std::is_same_v<T, bf16>) bytes = std::max(bytes, hopper_attention_workspace(shape));
+  return bytes;
+}
+
+template <typename T>
 void native_forward(const Queue& queue, const WindowAttentionForward<T>& args) {
+  if constexpr (std::is_same_v<T, bf16>)
+    if (hopper_attention_takes(args.shape))
+      return hopper_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
   flash_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
 }
 
 template <typename T>
 void native_backward(const Queue& queue, const WindowAttentionBackward<T>& args) {
-  const std::int64_t needed = flash_attention_workspace(args.shape);
+  const std::int64_t needed = native_workspace(args.shape);
   if (needed > queue.workspace_bytes)
     throw Error(Category::device, "window_attention_backward: needs " + std::to_string(needed) +
                                       " bytes of workspace, the queue has " +
                                       std::to_string(queue.workspace_bytes));
+  if constexpr (std::is_same_v<T, bf16>)
+    if (hopper_attention_takes(args.shape))
+      return hopper_attention_backward(args, queue.workspace,
+                                       static_cast<cudaStream_t>(queue.stream));
   flash_attention_backward(args, queue.workspace, static_cast<cudaStream_t>(queue.stream));
 }
 
@@ -95,11 +110,11 @@ std::int64_t window_attention_workspace(const Queue& queue, const WindowAttentio
     for (const AttentionPass pass : {AttentionPass::forward, AttentionPass::backward}) {
       const AttentionPaths paths = attention_paths(queue, pass, shape.choice, key);
       if (paths.native && pass == AttentionPass::backward)
-        most = std::max(most, flash_attention_workspace(shape));
+        most = std::max(most, native_workspace(shape));
       if (paths.cudnn) most = std::max(most, cudnn_attention(queue).workspace_bytes(pass, key));
     }
   } else {
-    most = flash_attention_workspace(shape);
+    most = native_workspace(shape);
   }
   return most;
 }
