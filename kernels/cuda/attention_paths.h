@@ -18,7 +18,7 @@ template <typename T>
 void tiny_attention_backward(const WindowAttentionBackward<T>& args, cudaStream_t stream);
 
 // Long windows: q and k of qkv are already rotated, dqkv is the gradient of the rotated ones.
-// bf16 on tensor cores (flash_attention_*.cu); float on the scalar units (attention.cu). Any
+// bf16 on tensor cores (flash_attention_*.cu); float on the scalar units (attention.cpp). Any
 // length, the same head sizes.
 template <typename T>
 void flash_attention_forward(const WindowAttentionForward<T>& args, cudaStream_t stream);

@@ -68,8 +68,9 @@ void native_backward(const Queue& queue, const WindowAttentionBackward<T>& args)
 template <typename T>
 void window_attention_forward(const Queue& queue, const WindowAttentionForward<T>& args) {
   if (is_empty(args.shape)) return;
-  if (tiny_attention_takes(args.shape))
-    return tiny_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
+  if constexpr (std::is_same_v<T, bf16>)
+    if (tiny_attention_takes(args.shape))
+      return tiny_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
   if (!args.again) rotate(queue, args.shape, args.qkv, false);
   if constexpr (std::is_same_v<T, bf16>) {
     const auto run = [&](AttentionPath path) {
@@ -86,8 +87,9 @@ void window_attention_forward(const Queue& queue, const WindowAttentionForward<T
 template <typename T>
 void window_attention_backward(const Queue& queue, const WindowAttentionBackward<T>& args) {
   if (is_empty(args.shape)) return;
-  if (tiny_attention_takes(args.shape))
-    return tiny_attention_backward(args, static_cast<cudaStream_t>(queue.stream));
+  if constexpr (std::is_same_v<T, bf16>)
+    if (tiny_attention_takes(args.shape))
+      return tiny_attention_backward(args, static_cast<cudaStream_t>(queue.stream));
   if constexpr (std::is_same_v<T, bf16>) {
     const auto run = [&](AttentionPath path) {
       if (path == AttentionPath::cudnn) return cudnn_attention(queue).backward(queue, args);

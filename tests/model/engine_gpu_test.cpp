@@ -66,10 +66,11 @@ TEST_P(EngineGpu, Fp32StepsEqualTheCpus) {
     EXPECT_NEAR(b.loss_sum, a.loss_sum, 1e-5 * a.loss_sum) << "step " << n;
     EXPECT_NEAR(b.gradient_norm, a.gradient_norm, 1e-5 * a.gradient_norm) << "step " << n;
     const auto expected = cpu.engine.gradients(), found = gpu.engine.gradients();
-    for (const model::Parameter& p : cpu.engine.table().parameters())
-      if (p.matrix())
-        EXPECT_LE(relative(found, expected, p.offset, p.offset + p.count), 2e-5)
-            << p.name << " at step " << n;
+    for (const model::Parameter& p : cpu.engine.table().parameters()) {
+      if (!p.matrix()) continue;
+      EXPECT_LE(relative(found, expected, p.offset, p.offset + p.count), 2e-5)
+          << p.name << " at step " << n;
+    }
     cpu.engine.update(n, 1e-3, 1);
     gpu.engine.update(n, 1e-3, 1);
   }
