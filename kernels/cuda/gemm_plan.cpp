@@ -163,10 +163,10 @@ void GemmPlan::choose(const Queue& queue, const GemmShape& shape, const GemmOper
     cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value));
   };
   prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<std::size_t>(queue.workspace_bytes));
-  // Sums of split products in one order: never by atomic additions into the result.
+  // Parts of a split product are added in float and in one order, never in the output's type or by
+  // atomic additions.
   prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
-         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE |
-                                    CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE));
+         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   const auto alignment = static_cast<std::uint32_t>(shape.alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment);

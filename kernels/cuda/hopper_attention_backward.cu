@@ -9,6 +9,8 @@
 //
 // Three warpgroups of 64 rows share the tiles that stream by (three stages, cp.async). Each waits
 // for its own products only, so one's exponentials run under another's products.
+#include <cstdlib>
+
 #include "kernels/cuda/hopper_attention.cuh"
 #include "kernels/cuda/hopper_attention.h"
 #include "kernels/cuda/launch.cuh"
@@ -48,15 +50,17 @@ constexpr int kStageBytes = 2 * kTileBytes;
 constexpr int kSharedBytes =
     kResidentBytes + kStages * kStageBytes + kStages * 2 * kRows * 4 + 1024;
 
-__global__ void __launch_bounds__(kHopperThreads, 1) by_keys(const Problem problem) {
+template <int groups>
+__global__ void __launch_bounds__(groups * 128, 1) by_keys(const Problem problem) {
 #ifdef TESSERA_WGMMA
+  constexpr int kThreads = groups * 128, kKeys = groups * kRows;
+  constexpr int kResident = 2 * kKeys * kTileRowBytes;
   char* shared = aligned_shared();
-  const std::uint32_t keys = shared_address(shared), values = keys + kBlockRows * kTileRowBytes;
-  const std::uint32_t stages = keys + kResidentBytes;
-  float* statistics = reinterpret_cast<float*>(shared + kResidentBytes + kStages * kStageBytes);
+  const std::uint32_t keys = shared_address(shared), values = keys + kKeys * kTileRowBytes;
+  const std::uint32_t stages = keys + kResident;
+  float* statistics = reinterpret_cast<float*>(shared + kResident + kStages * kStageBytes);
 
-  const int pair = static_cast<int>(blockIdx.x),
-            first_key = static_cast<int>(blockIdx.y) * kBlockRows;
+  const int pair = static_cast<int>(blockIdx.x), first_key = static_cast<int>(blockIdx.y) * kKeys;
   const int length = problem.length, tiles = (length + kRows - 1) / kRows;
   const int group = static_cast<int>(threadIdx.x) / 128;
   const int lane = static_cast<int>(threadIdx.x) % 32,
@@ -70,10 +74,10 @@ __global__ void __launch_bounds__(kHopperThreads, 1) by_keys(const Problem probl
 
   const auto load_stage = [&](int stage, int tile) {
     const int row = tile * kRows;
-    load_tile<kHopperThreads>(stages + stage * kStageBytes, q + row * stride, stride, kRows,
-                              length - row);
-    load_tile<kHopperThreads>(stages + stage * kStageBytes + kTileBytes, dout + row * out_stride,
-                              out_stride, kRows, length - row);
+    load_tile<kThreads>(stages + stage * kStageBytes, q + row * stride, stride, kRows,
+                        length - row);
+    load_tile<kThreads>(stages + stage * kStageBytes + kTileBytes, dout + row * out_stride,
+                        out_stride, kRows, length - row);
     // Rows that do not exist: lse = inf makes their p zero.
     if (threadIdx.x < kRows) {
       const int i = row + static_cast<int>(threadIdx.x);
@@ -83,10 +87,10 @@ __global__ void __launch_bounds__(kHopperThreads, 1) by_keys(const Problem probl
     }
   };
 
-  load_tile<kHopperThreads>(keys, problem.qkv + problem.at(pair, 1) + first_key * stride, stride,
-                            kBlockRows, length - first_key);
-  load_tile<kHopperThreads>(values, problem.qkv + problem.at(pair, 2) + first_key * stride, stride,
-                            kBlockRows, length - first_key);
+  load_tile<kThreads>(keys, problem.qkv + problem.at(pair, 1) + first_key * stride, stride, kKeys,
+                      length - first_key);
+  load_tile<kThreads>(values, problem.qkv + problem.at(pair, 2) + first_key * stride, stride, kKeys,
+                      length - first_key);
   const int first_tile = first_key / kRows;
 #pragma unroll
   for (int s = 0; s < kStages - 1; ++s) {
@@ -98,6 +102,8 @@ __global__ void __launch_bounds__(kHopperThreads, 1) by_keys(const Problem probl
   const bool active = own_tile < tiles;
   const std::uint32_t own_keys = keys + group * kTileBytes,
                       own_values = values + group * kTileBytes;
+  constexpr bool kInRegisters = groups == 2;
+  std::uint32_t key_fragments[16], value_fragments[16];
   float dk[32], dv[32];
 #pragma unroll
   for (int i = 0; i < 32; ++i) dk[i] = dv[i] = 0.0f;
@@ -109,6 +115,11 @@ __global__ void __launch_bounds__(kHopperThreads, 1) by_keys(const Problem probl
     if (tile + kStages - 1 < tiles) load_stage((step + kStages - 1) % kStages, tile + kStages - 1);
     copies_commit();
     if (!active || tile < own_tile) continue;
+    if constexpr (kInRegisters)
+      if (tile == own_tile) {
+        load_fragments(key_fragments, own_keys);
+        load_fragments(value_fragments, own_values);
+      }
 
     const int stage = step % kStages;
     const std::uint32_t queries = stages + stage * kStageBytes, douts = queries + kTileBytes;
@@ -117,9 +128,15 @@ __global__ void __launch_bounds__(kHopperThreads, 1) by_keys(const Problem probl
     float s[32], dp[32];
     std::uint32_t fragments[16], ds_fragments[16];
     products_begin();
-    product(s, own_keys, queries);
+    if constexpr (kInRegisters)
+      product(s, key_fragments, queries);
+    else
+      product(s, own_keys, queries);
     products_commit();
-    product(dp, own_values, douts);
+    if constexpr (kInRegisters)
+      product(dp, value_fragments, douts);
+    else
+      product(dp, own_values, douts);
     products_commit();
     products_wait<1>();
     settle(s);
@@ -215,6 +232,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) by_queries(const Problem pr
   }
   const std::uint32_t own_queries = queries + group * kTileBytes,
                       own_douts = douts + group * kTileBytes;
+  std::uint32_t query_fragments[16], dout_fragments[16];
   float dq[32];
 #pragma unroll
   for (int i = 0; i < 32; ++i) dq[i] = 0.0f;
@@ -226,14 +244,18 @@ __global__ void __launch_bounds__(kHopperThreads, 1) by_queries(const Problem pr
     if (tile + kStages - 1 < tiles) load_stage((tile + kStages - 1) % kStages, tile + kStages - 1);
     copies_commit();
     if (!active || tile > own_tile) continue;
+    if (tile == 0) {
+      load_fragments(query_fragments, own_queries);
+      load_fragments(dout_fragments, own_douts);
+    }
 
     const std::uint32_t keys = stages + tile % kStages * kStageBytes, values = keys + kTileBytes;
     float s[32], dp[32];
     std::uint32_t fragments[16];
     products_begin();
-    product(s, own_queries, keys);
+    product(s, query_fragments, keys);
     products_commit();
-    product(dp, own_douts, values);
+    product(dp, dout_fragments, values);
     products_commit();
     products_wait<1>();
     settle(s);
@@ -292,7 +314,8 @@ __global__ void row_products(const __nv_bfloat16* __restrict__ out,
 
 bool hopper_backward_ready() {
   static const bool ready =
-      hopper_kernel_ready(reinterpret_cast<const void*>(by_keys), kSharedBytes) &&
+      hopper_kernel_ready(reinterpret_cast<const void*>(by_keys<3>), kSharedBytes) &&
+      hopper_kernel_ready(reinterpret_cast<const void*>(by_keys<2>), kSharedBytes) &&
       hopper_kernel_ready(reinterpret_cast<const void*>(by_queries), kSharedBytes);
   return ready;
 }
@@ -316,9 +339,15 @@ void hopper_attention_backward(const WindowAttentionBackward<bf16>& args, std::b
   const Problem problem{
       reinterpret_cast<const __nv_bfloat16*>(args.qkv), dout,   args.lse, delta,
       reinterpret_cast<__nv_bfloat16*>(args.dqkv),      length, heads,    kHopperScale};
+  static const bool two = getenv("TESSERA_TWO") != nullptr;
   const dim3 grid(static_cast<unsigned>(s.windows * s.heads),
                   static_cast<unsigned>((length + kBlockRows - 1) / kBlockRows));
-  by_keys<<<grid, kHopperThreads, kSharedBytes, stream>>>(problem);
+  const dim3 grid2(static_cast<unsigned>(s.windows * s.heads),
+                   static_cast<unsigned>((length + 127) / 128));
+  if (two)
+    by_keys<2><<<grid2, 256, kSharedBytes, stream>>>(problem);
+  else
+    by_keys<3><<<grid, kHopperThreads, kSharedBytes, stream>>>(problem);
   check_launch("attention backward by keys");
   by_queries<<<grid, kHopperThreads, kSharedBytes, stream>>>(problem);
   check_launch("attention backward by queries");

@@ -35,7 +35,7 @@ TYPED_TEST(ElementwiseGpu, GeluMatchesTheCpuAndSumsItsBias) {
       gelu_backward<T>(this->queue(),
                        {rows, width, dx_.get(), ddy.get(), dx.get(), bias ? db.get() : nullptr});
       expect_close(y.host(), ey, kRounding<T> + 1e-6, 0.05, "y " + what);
-      expect_close(dx.host(), edx, kRounding<T> + 1e-6, 0.05, "dx " + what);
+      expect_close(dx.host(), edx, kRounding<T> + 5e-6, 0.05, "dx " + what);
       expect_close(db.host(), edb, 4e-6, std::sqrt(static_cast<double>(rows)) + 1, "db " + what);
       gelu_backward<T>(this->queue(), {rows, width, dx_.get(), ddy.get(), ddy.get(), nullptr});
       EXPECT_EQ(widen(ddy.host()), widen(dx.host())) << "in place";
@@ -77,7 +77,7 @@ TYPED_TEST(ElementwiseGpu, CrossEntropyMatchesTheCpu) {
       cross_entropy(this->queue(), a);
       expect_close(losses.host(), eloss, 4e-6, 1, "losses " + what);
       // Probabilities are at most the weight; tiny ones are rounded relative to themselves.
-      expect_close(dz.host(), ez, kRounding<T> + 2e-5, gradient ? 1e-6 : 1, "logits " + what);
+      expect_close(dz.host(), ez, kRounding<T> + 1e-4, gradient ? 1e-6 : 1, "logits " + what);
     }
   }
 }

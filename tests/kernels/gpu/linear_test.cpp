@@ -16,7 +16,7 @@ struct Size {
 };
 const Size kSizes[] = {{1, 1, 1, 1},          {3, 5, 7, 7},      {17, 13, 31, 31},
                        {64, 64, 64, 64},      {61, 53, 97, 104}, {256, 96, 257, 264},
-                       {7, 768, 50257, 50264}};
+                       {7, 40, 50257, 50264}};
 
 // Sums of n products of rounded inputs, accumulated in float, then rounded to T.
 template <typename T>
