@@ -75,23 +75,6 @@ __device__ __forceinline__ void fragment_step(float (&d)[32], const std::uint32_
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
-// d = or += A B^T, A a fragment in registers, B a tile seen along its columns, one step of K.
-__device__ __forceinline__ void fragment_step_along(float (&d)[32], const std::uint32_t* a,
-                                                    std::uint64_t b, bool add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
-      "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, {%32, %33, %34, %35}, %36, p, "
-      "1, 1, 0;\n}\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-        "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-        "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-        "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-        "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(add)));
-}
-
 // Before the first product of a batch: registers and earlier products are in order.
 __device__ __forceinline__ void products_begin() {
   asm volatile("wgmma.fence.sync.aligned;\n" ::: "memory");
@@ -109,26 +92,6 @@ __device__ __forceinline__ void products_wait() {
 __device__ __forceinline__ void product(float (&d)[32], std::uint32_t a, std::uint32_t b) {
 #pragma unroll
   for (int k = 0; k < 4; ++k) product_step(d, along(a, k), along(b, k), k > 0);
-}
-// The same with A's 64 columns in registers.
-__device__ __forceinline__ void product(float (&d)[32], const std::uint32_t (&a)[16],
-                                        std::uint32_t b) {
-#pragma unroll
-  for (int k = 0; k < 4; ++k) fragment_step_along(d, a + 4 * k, along(b, k), k > 0);
-}
-// A warpgroup's 64 rows of a tile as A fragments, from shared memory.
-__device__ __forceinline__ void load_fragments(std::uint32_t (&a)[16], std::uint32_t tile) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = static_cast<int>(threadIdx.x) / 32 % 4 * 16 + lane % 16;
-#pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    const int chunk = (2 * k + lane / 16) ^ (row & 7);
-    const std::uint32_t from = tile + static_cast<std::uint32_t>(row * kTileRowBytes + chunk * 16);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
-                 : "=r"(a[4 * k]), "=r"(a[4 * k + 1]), "=r"(a[4 * k + 2]), "=r"(a[4 * k + 3])
-                 : "r"(from)
-                 : "memory");
-  }
 }
 // d += A B over B's 64 rows; a: 16 registers.
 __device__ __forceinline__ void fragment_product(float (&d)[32], const std::uint32_t (&a)[16],

@@ -90,17 +90,23 @@ void window_attention_backward(const Queue& queue, const WindowAttentionBackward
   if constexpr (std::is_same_v<T, bf16>)
     if (tiny_attention_takes(args.shape))
       return tiny_attention_backward(args, static_cast<cudaStream_t>(queue.stream));
+  const auto native = [&] {
+    native_backward(queue, args);
+    if constexpr (std::is_same_v<T, bf16>)
+      if (hopper_attention_takes(args.shape) && hopper_attention_turns_back(args.shape)) return;
+    rotate(queue, args.shape, args.dqkv, true);
+  };
   if constexpr (std::is_same_v<T, bf16>) {
     const auto run = [&](AttentionPath path) {
-      if (path == AttentionPath::cudnn) return cudnn_attention(queue).backward(queue, args);
-      native_backward(queue, args);
+      if (path == AttentionPath::native) return native();
+      cudnn_attention(queue).backward(queue, args);
+      rotate(queue, args.shape, args.dqkv, true);
     };
     run(choose_attention(queue, AttentionPass::backward, args.shape.choice, cudnn_shape(args.shape),
                          run));
   } else {
-    native_backward(queue, args);
+    native();
   }
-  rotate(queue, args.shape, args.dqkv, true);
 }
 
 template <typename T>

@@ -69,6 +69,7 @@ void Layer<T>::plan(std::int64_t sequences, PiecePlan plan) {
   b.norm2 = reserve(cheap, width);
   b.attended = reserve(cheap, width);
   b.activated = reserve(cheap, ffn);
+  b.joined = reserve(plan.scratch, width);
   b.dup = reserve(plan.scratch, ffn);
   b.dnorm1 = reserve(plan.scratch, width);
   b.dnorm2 = reserve(plan.scratch, width);
@@ -116,7 +117,8 @@ LayerBuffers<T> Layer<T>::layer_buffers(const Pass<T>& pass) const {
           product(b.qkv),
           cheap(b.attended),
           product(b.up),
-          cheap(b.activated)};
+          cheap(b.activated),
+          pass.temporary(b.joined)};
 }
 
 template <typename T>
