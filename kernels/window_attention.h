@@ -10,10 +10,11 @@
 // backward takes qkv exactly as the forward left it, and a forward that repeats an earlier one on
 // the same qkv (recomputation) says so with `again`.
 //
-// CUDA: windows of up to kTinyWindowCuda positions run in one fused kernel at memory speed (rotary
-// included, qkv not changed); longer ones rotate in place and run the native kernel or cuDNN's, as
-// `choice` says. `automatic` takes what was measured for the shape (kernels/algorithms.h). fp32 is
-// always native.
+// CUDA, bf16: windows of up to 8 positions run in one kernel fused with the rotation, at memory
+// speed (qkv is not changed); longer ones are rotated in place and run the native kernels
+// (warpgroup products on Hopper at head size 64, scalar units elsewhere) or cuDNN's, as `choice`
+// says. `automatic` takes what was measured for the shape (kernels/algorithms.h). fp32 is always
+// native.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,6 @@
 #include "kernels/queue.h"
 
 namespace tessera::kernels {
-
-inline constexpr std::int64_t kTinyWindowCuda = 64;
 
 enum class AttentionKernel { automatic, native, cudnn };
 

@@ -79,33 +79,41 @@ template void attention_forward(const Queue&, const AttentionForward<bf16>&);
 template void attention_backward(const Queue&, const AttentionBackward<float>&);
 template void attention_backward(const Queue&, const AttentionBackward<bf16>&);
 
-// Float's long windows of training.
+// Long windows of training on the scalar units.
 
-template <>
-std::int64_t flash_attention_workspace<float>(const WindowAttentionShape<float>& s) {
+template <typename T>
+std::int64_t flash_attention_workspace(const WindowAttentionShape<T>& s) {
   const std::int64_t each = window_bytes(s.heads, s.length);
   return std::min(s.windows * each, std::max(kWorkspaceBytes, each));
 }
 
-template <>
-void flash_attention_forward<float>(const WindowAttentionForward<float>& args,
-                                    cudaStream_t stream) {
-  const WindowAttentionShape<float>& s = args.shape;
-  const float *q = args.qkv, *k = q + s.head_size, *v = k + s.head_size;
-  attention_forward<float>({Device::cuda, stream},
-                           {fused_attention_shape(s.windows, s.length, s.heads, s.head_size), q, k,
-                            v, nullptr, args.out, args.lse});
+template <typename T>
+void flash_attention_forward(const WindowAttentionForward<T>& args, cudaStream_t stream) {
+  const WindowAttentionShape<T>& s = args.shape;
+  const T *q = args.qkv, *k = q + s.head_size, *v = k + s.head_size;
+  attention_forward<T>({Device::cuda, stream},
+                       {fused_attention_shape(s.windows, s.length, s.heads, s.head_size), q, k, v,
+                        nullptr, args.out, args.lse});
 }
 
-template <>
-void flash_attention_backward<float>(const WindowAttentionBackward<float>& args,
-                                     std::byte* workspace, cudaStream_t stream) {
-  const WindowAttentionShape<float>& s = args.shape;
-  const float *q = args.qkv, *k = q + s.head_size, *v = k + s.head_size;
-  float *dq = args.dqkv, *dk = dq + s.head_size, *dv = dk + s.head_size;
-  attention_backward<float>({Device::cuda, stream, workspace, flash_attention_workspace(s)},
-                            {fused_attention_shape(s.windows, s.length, s.heads, s.head_size), q, k,
-                             v, nullptr, args.out, args.lse, args.dout, dq, dk, dv});
+template <typename T>
+void flash_attention_backward(const WindowAttentionBackward<T>& args, std::byte* workspace,
+                              cudaStream_t stream) {
+  const WindowAttentionShape<T>& s = args.shape;
+  const T *q = args.qkv, *k = q + s.head_size, *v = k + s.head_size;
+  T *dq = args.dqkv, *dk = dq + s.head_size, *dv = dk + s.head_size;
+  attention_backward<T>({Device::cuda, stream, workspace, flash_attention_workspace(s)},
+                        {fused_attention_shape(s.windows, s.length, s.heads, s.head_size), q, k, v,
+                         nullptr, args.out, args.lse, args.dout, dq, dk, dv});
 }
+
+template std::int64_t flash_attention_workspace(const WindowAttentionShape<float>&);
+template void flash_attention_forward(const WindowAttentionForward<float>&, cudaStream_t);
+template void flash_attention_backward(const WindowAttentionBackward<float>&, std::byte*,
+                                       cudaStream_t);
+template std::int64_t flash_attention_workspace(const WindowAttentionShape<bf16>&);
+template void flash_attention_forward(const WindowAttentionForward<bf16>&, cudaStream_t);
+template void flash_attention_backward(const WindowAttentionBackward<bf16>&, std::byte*,
+                                       cudaStream_t);
 
 }  // namespace tessera::kernels::cuda

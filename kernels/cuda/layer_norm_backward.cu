@@ -13,15 +13,12 @@ namespace tessera::kernels::cuda {
 namespace {
 
 constexpr int kQuantities = 5;  // dgain1, dbias1, dgain2, dbias2, sums of dresidual
-constexpr int kBlocks = 396;    // three a processor of the largest devices
-constexpr int kFewThreads = 192;
+constexpr int kBlocks = 264;    // two a processor of the largest devices
 constexpr int kMostWarps = 32;
 
 // A block: `groups` rows at a time, each by `warps` warps (32 * warps vectors cover a row).
 template <typename T, bool two, bool residual, int most_threads>
-__global__ void __launch_bounds__(most_threads, most_threads == kFewThreads     ? 3
-                                                : most_threads == kBlockThreads ? 2
-                                                                                : 1)
+__global__ void __launch_bounds__(most_threads, most_threads == kBlockThreads ? 2 : 1)
     by_columns(const LayerNormBackward<T> a, int warps, int groups, float* __restrict__ partial) {
   constexpr int kN = kLanes<T>;
   __shared__ float2 crossing[2][kMostWarps];
@@ -30,10 +27,10 @@ __global__ void __launch_bounds__(most_threads, most_threads == kFewThreads     
   const int width = static_cast<int>(a.width);
   const bool inside = column < width;
   const float over = 1.0f / static_cast<float>(width);
-  uint4 raw_gain1{}, raw_gain2{};
+  float gain1[kN] = {}, gain2[kN] = {};
   if (inside) {
-    raw_gain1 = load_raw(a.gain1 + column);
-    if constexpr (two) raw_gain2 = load_raw(a.gain2 + column);
+    load(a.gain1 + column, gain1);
+    if constexpr (two) load(a.gain2 + column, gain2);
   }
   float dg1[kN] = {}, db1[kN] = {}, dg2[kN] = {}, db2[kN] = {}, sums[kN] = {};
 
@@ -56,13 +53,11 @@ __global__ void __launch_bounds__(most_threads, most_threads == kFewThreads     
   fetch(row);
   for (std::int64_t round = 0; round < rounds; ++round, row += step) {
     const bool active = row < a.rows && inside;
-    float xhat[kN], d[kN];
-    const uint4 raw_left = raw_r;
+    float xhat[kN], d[kN], left[kN] = {};
     float sum = 0.0f, product = 0.0f;
     const float scale = rstd;
     if (active) {
-      float y1[kN], gain[kN];
-      unpack<T>(raw_gain1, gain);
+      float y1[kN];
       unpack<T>(raw_x, xhat);
       unpack<T>(raw_1, y1);
 #pragma unroll
@@ -70,22 +65,20 @@ __global__ void __launch_bounds__(most_threads, most_threads == kFewThreads     
         xhat[i] = (xhat[i] - mean) * rstd;
         dg1[i] += y1[i] * xhat[i];
         db1[i] += y1[i];
-        d[i] = y1[i] * gain[i];
+        d[i] = y1[i] * gain1[i];
       }
       if constexpr (two) {
         float y2[kN];
-        unpack<T>(raw_gain2, gain);
         unpack<T>(raw_2, y2);
 #pragma unroll
         for (int i = 0; i < kN; ++i) {
           dg2[i] += y2[i] * xhat[i];
           db2[i] += y2[i];
-          d[i] += y2[i] * gain[i];
+          d[i] += y2[i] * gain2[i];
         }
       }
       if constexpr (residual) {
-        float left[kN];
-        unpack<T>(raw_left, left);
+        unpack<T>(raw_r, left);
 #pragma unroll
         for (int i = 0; i < kN; ++i) sums[i] += left[i];
       }
@@ -111,8 +104,7 @@ __global__ void __launch_bounds__(most_threads, most_threads == kFewThreads     
     }
     if (!active) continue;
     const float mean_d = sum * over, mean_p = product * over;
-    float dx[kN], left[kN] = {};
-    if constexpr (residual) unpack<T>(raw_left, left);
+    float dx[kN];
 #pragma unroll
     for (int i = 0; i < kN; ++i) dx[i] = scale * (d[i] - mean_d - xhat[i] * mean_p) + left[i];
     store(a.dx + row * width + column, dx);
@@ -192,7 +184,7 @@ void layer_norm_backward(const Queue& queue, const LayerNormBackward<T>& a) {
   int parts = 0;
   if (a.width % kLanes<T> == 0 && warps <= kMostWarps &&
       vector_aligned(a.x, a.dy1, a.dy2, a.dresidual, a.dx, a.gain1, a.gain2)) {
-    const int groups = std::max(1, kFewThreads / 32 / warps);
+    const int groups = std::max(1, 8 / warps);
     const std::int64_t most = queue.workspace_bytes / part_bytes / groups;
     const int blocks = static_cast<int>(std::max<std::int64_t>(
         1, std::min({std::int64_t{kBlocks}, most, (a.rows + groups - 1) / groups})));
@@ -210,9 +202,7 @@ void layer_norm_backward(const Queue& queue, const LayerNormBackward<T>& a) {
         a.dresidual ? run(by_columns<T, false, true, kMost>)
                     : run(by_columns<T, false, false, kMost>);
     };
-    if (threads <= kFewThreads)
-      choose(std::integral_constant<int, kFewThreads>());
-    else if (threads <= kBlockThreads)
+    if (threads <= kBlockThreads)
       choose(std::integral_constant<int, kBlockThreads>());
     else
       choose(std::integral_constant<int, 1024>());

@@ -83,7 +83,6 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-template <>
 void tiny_attention_backward(const WindowAttentionBackward<bf16>& args, cudaStream_t stream) {
   if (args.shape.windows * args.shape.heads == 0) return;
   tiny_dispatch(args.shape, [&](auto length, auto lanes) {

@@ -40,18 +40,12 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-template <>
 bool tiny_attention_takes(const WindowAttentionShape<bf16>& s) {
   const std::int64_t half = s.rotary / 2;
   return s.length <= kTinyLength &&
          (s.head_size == 32 || s.head_size == 64 || s.head_size == 128) && half % kTinyPart == 0;
 }
-template <>
-bool tiny_attention_takes(const WindowAttentionShape<float>&) {
-  return false;
-}
 
-template <>
 void tiny_attention_forward(const WindowAttentionForward<bf16>& args, cudaStream_t stream) {
   if (args.shape.windows * args.shape.heads == 0) return;
   tiny_dispatch(args.shape, [&](auto length, auto lanes) {

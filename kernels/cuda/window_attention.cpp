@@ -111,9 +111,10 @@ void window_attention_backward(const Queue& queue, const WindowAttentionBackward
 
 template <typename T>
 std::int64_t window_attention_workspace(const Queue& queue, const WindowAttentionShape<T>& shape) {
-  if (is_empty(shape) || tiny_attention_takes(shape)) return 0;
+  if (is_empty(shape)) return 0;
   std::int64_t most = 0;
   if constexpr (std::is_same_v<T, bf16>) {
+    if (tiny_attention_takes(shape)) return 0;
     const CudnnAttentionShape key = cudnn_shape(shape);
     for (const AttentionPass pass : {AttentionPass::forward, AttentionPass::backward}) {
       const AttentionPaths paths = attention_paths(queue, pass, shape.choice, key);
