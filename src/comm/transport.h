@@ -1,0 +1,70 @@
+// Collectives and messages between the ranks of a group on arrays in a device's memory, in the
+// order of a stream of their own. Two transports: MPI for host memory (also for a device's memory,
+// staged through the host) and NCCL for GPU memory.
+//
+// Every operation begins after the work that after() named and before wait() of its ticket the data
+// may be neither read nor changed. On CUDA nothing here blocks the host: after() and wait() order
+// streams. In host memory collectives are done when they return, and wait() blocks for messages.
+//
+// Collectives: every rank makes the same calls in the same order. Messages: the k-th send from a to
+// b meets the k-th receive at b from a; sends never wait for anything but their own receiver. For
+// one layout and size the order of additions is fixed: results repeat bit for bit.
+//
+// Errors: Error{device} naming operation, group, and number in the sequence.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "comm/communicator.h"
+#include "core/device.h"
+#include "core/device_stream.h"
+
+namespace tessera::comm {
+
+enum class Element { fp32, bf16, fp64 };
+std::int64_t element_bytes(Element element);
+
+using Ticket = std::int64_t;  // of an operation; counts from 1 within a transport
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  virtual std::int64_t rank() const = 0;
+  virtual std::int64_t size() const = 0;
+
+  // Operations given from here on start after what `compute` has been given until now.
+  virtual void after(const DeviceStream& compute) = 0;
+  // What `compute` is given from here on starts after the operation of the ticket (and all before
+  // it).
+  virtual void wait(Ticket ticket, const DeviceStream& compute) = 0;
+
+  // Sums over ranks, in place (bf16: added in fp32 where the transport can, else as it does).
+  virtual Ticket all_reduce(void* data, std::int64_t count, Element element) = 0;
+  // data holds size() slices of `slice` elements; afterwards slice rank() holds its sum over ranks,
+  // the others are undefined.
+  virtual Ticket reduce_scatter(void* data, std::int64_t slice, Element element) = 0;
+  // data holds size() slices; slice rank() of every rank is brought to all.
+  virtual Ticket all_gather(void* data, std::int64_t slice, Element element) = 0;
+  // Rank 0's array to all.
+  virtual Ticket broadcast(void* data, std::int64_t count, Element element) = 0;
+  virtual Ticket send(const void* data, std::int64_t count, Element element, std::int64_t to) = 0;
+  virtual Ticket receive(void* data, std::int64_t count, Element element, std::int64_t from) = 0;
+
+  // Ends all operations as soon as possible, from any thread (the watchdog's); later calls fail.
+  virtual void abort() noexcept = 0;
+};
+
+struct TransportOptions {
+  Device device = Device::cpu;    // where the arrays are
+  bool staged = false;            // CUDA arrays through host memory and MPI instead of NCCL
+  double start_seconds = 120;     // limit for the ranks to meet
+  std::string name = "replicas";  // in messages and traces
+};
+
+// Over the ranks of `group`. NCCL: the id travels over `group`; Error{device} naming the absent
+// ranks when they have not met within start_seconds.
+std::unique_ptr<Transport> make_transport(Communicator& group, const TransportOptions& options);
+
+}  // namespace tessera::comm
