@@ -1,0 +1,106 @@
+// The flash attention kernels' grid: one block a (window, head, tile of rows), and its launch.
+//
+// The triangle makes tiles unequal, and a sequence (window, head) is read again by each of its
+// tiles. So sequences go in groups whose keys and values stay in the L2 cache together; in a group
+// the heaviest tiles of all its sequences come first.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+#include "core/error.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/window_attention.h"
+
+namespace tessera::kernels::cuda {
+
+inline constexpr std::int64_t kGroupBytes = std::int64_t{16} << 20;
+
+struct FlashGrid {
+  int length = 0, heads = 0;
+  int sequences = 0;  // windows * heads
+  int tiles = 0;      // a sequence
+  int group = 1;      // sequences
+};
+
+struct FlashWork {
+  int window, head, tile;  // tile in the order of work
+};
+
+__device__ __forceinline__ FlashWork flash_work(const FlashGrid& grid, unsigned block) {
+  const unsigned tiles = grid.tiles, a_group = grid.group * tiles;
+  const unsigned first = block / a_group * grid.group;
+  const unsigned width = min(static_cast<unsigned>(grid.group), grid.sequences - first);
+  const unsigned inside = block % a_group;
+  const unsigned sequence = first + inside % width;
+  return {static_cast<int>(sequence / grid.heads), static_cast<int>(sequence % grid.heads),
+          static_cast<int>(inside / width)};
+}
+
+// `rows` of a tile; `parts` blocks share a tile.
+inline FlashGrid flash_grid(const WindowAttentionShape<bf16>& shape, int rows, int parts,
+                            const char* operation) {
+  const std::int64_t sequences = shape.windows * shape.heads;
+  const std::int64_t tiles = (shape.length + rows - 1) / rows * parts;
+  if (sequences * tiles > std::numeric_limits<int>::max() ||
+      shape.length > std::numeric_limits<int>::max() - 1024)
+    throw Error(Category::device, std::string(operation) + ": " + std::to_string(shape.windows) +
+                                      " windows of " + std::to_string(shape.length) +
+                                      " positions are more than one launch can take");
+  FlashGrid grid;
+  grid.length = static_cast<int>(shape.length);
+  grid.heads = static_cast<int>(shape.heads);
+  grid.sequences = static_cast<int>(sequences);
+  grid.tiles = static_cast<int>(tiles);
+  const std::int64_t fitting = kGroupBytes / (shape.length * shape.head_size * 4);
+  grid.group = static_cast<int>(std::clamp<std::int64_t>(fitting, 1, sequences));
+  return grid;
+}
+
+// Calls run(std::integral_constant<int, head size>).
+template <typename Run>
+void with_head_size(std::int64_t head_size, const char* operation, const Run& run) {
+  switch (head_size) {
+    case 16:
+      return run(std::integral_constant<int, 16>());
+    case 32:
+      return run(std::integral_constant<int, 32>());
+    case 48:
+      return run(std::integral_constant<int, 48>());
+    case 64:
+      return run(std::integral_constant<int, 64>());
+    case 96:
+      return run(std::integral_constant<int, 96>());
+    case 128:
+      return run(std::integral_constant<int, 128>());
+    case 256:
+      return run(std::integral_constant<int, 256>());
+    default:
+      throw Error(Category::device, std::string(operation) + ": a head size of " +
+                                        std::to_string(head_size) +
+                                        ", expected 16, 32, 48, 64, 96, 128 or 256");
+  }
+}
+
+inline void need_alignment(const void* pointer, const char* operation) {
+  if (reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0)
+    throw Error(Category::device,
+                std::string(operation) + ": an argument does not start at a multiple of 16 bytes");
+}
+
+template <typename Args>
+void launch_tiles(void (*kernel)(Args), const FlashGrid& grid, int threads, int shared_bytes,
+                  cudaStream_t stream, const Args& args, const char* operation) {
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  if (error != cudaSuccess)
+    throw Error(Category::device, std::string(operation) + ": " + std::to_string(shared_bytes) +
+                                      " bytes of shared memory: " + cudaGetErrorString(error));
+  kernel<<<grid.sequences * grid.tiles, threads, shared_bytes, stream>>>(args);
+  check_launch(operation);
+}
+
+}  // namespace tessera::kernels::cuda
