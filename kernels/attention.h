@@ -15,7 +15,9 @@
 // k, v from one fused QKV matrix, and decoding reads k and v from a cache.
 //
 // The CPU backend takes windows of up to kTinyWindow keys through register loops and longer ones
-// through blocked matrix products.
+// through blocked matrix products. CUDA takes head sizes up to 256 and computes in float on the
+// scalar units: up to four queries (decoding) at the pace of memory, more of them in tiles. Its
+// backward keeps the D_i of as many windows at a time as fit Queue::workspace, at least one.
 #pragma once
 
 #include <cstdint>
@@ -63,16 +65,29 @@ void attention_forward(const AttentionForward<T>& args);
 template <typename T>
 void attention_backward(const AttentionBackward<T>& args);
 }  // namespace cpu
+namespace cuda {
+template <typename T>
+void attention_forward(const Queue& queue, const AttentionForward<T>& args);
+template <typename T>
+void attention_backward(const Queue& queue, const AttentionBackward<T>& args);
+}  // namespace cuda
 
 template <typename T>
 void attention_forward(const Queue& queue, const AttentionForward<T>& args) {
-  need_cpu(queue, "attention_forward");
-  cpu::attention_forward(args);
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::attention_forward(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::attention_forward(args);
+  refuse(queue, "attention_forward");
 }
+
 template <typename T>
 void attention_backward(const Queue& queue, const AttentionBackward<T>& args) {
-  need_cpu(queue, "attention_backward");
-  cpu::attention_backward(args);
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::attention_backward(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::attention_backward(args);
+  refuse(queue, "attention_backward");
 }
 
 }  // namespace tessera::kernels

@@ -26,7 +26,7 @@ struct CrossEntropy {
   const Wide<T>* weight = nullptr;  // one number in the queue's memory; needed with `gradient`
   bool gradient = true;
 
-  std::int64_t target_index(std::int64_t row) const {
+  TESSERA_HOST_DEVICE std::int64_t target_index(std::int64_t row) const {
     const std::int64_t r = first_row + row;
     return group_rows > 0 ? r / group_rows * group_stride + r % group_rows : r;
   }

@@ -8,6 +8,13 @@
 #include <cstdint>
 #include <type_traits>
 
+// Marks what argument structs offer to both sides.
+#ifdef __CUDACC__
+#define TESSERA_HOST_DEVICE __host__ __device__
+#else
+#define TESSERA_HOST_DEVICE
+#endif
+
 namespace tessera::kernels {
 
 // The upper half of a float32. Same bits as CUDA's __nv_bfloat16.

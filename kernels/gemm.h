@@ -2,6 +2,7 @@
 //
 // op(A) is [m, k], op(B) [k, n], C [m, n]; lda, ldb, ldc are the row strides, in elements, of A, B
 // and C as stored. float: oneDNN's dnnl_sgemm (or CBLAS); double: our own loop, for tests.
+// CUDA: cuBLASLt, bf16 accumulated in float, float without TF32.
 // beta = 0 does not read C.
 #pragma once
 
@@ -21,7 +22,7 @@ struct Gemm {
   std::int64_t ldb = 0;
   T* c = nullptr;
   std::int64_t ldc = 0;
-  T alpha = 1, beta = 0;
+  Wide<T> alpha = 1, beta = 0;
 };
 
 namespace cpu {
@@ -33,10 +34,18 @@ const char* gemm_library();
 const char* gemm_warning();
 }  // namespace cpu
 
+namespace cuda {
+template <typename T>
+void gemm(const Queue& queue, const Gemm<T>& args);
+}  // namespace cuda
+
 template <typename T>
 void gemm(const Queue& queue, const Gemm<T>& args) {
-  need_cpu(queue, "gemm");
-  cpu::gemm(args);
+  if constexpr (kOnCuda<T>)
+    if (queue.device == Device::cuda) return cuda::gemm(queue, args);
+  if constexpr (kOnCpu<T>)
+    if (queue.device == Device::cpu) return cpu::gemm(args);
+  refuse(queue, "gemm");
 }
 
 }  // namespace tessera::kernels

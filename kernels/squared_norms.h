@@ -2,7 +2,7 @@
 // the list alone. A NaN or infinity in a slice makes its tensor's sum non-finite: the step's health
 // flag.
 //   sums[t] = sum over slices of tensor t, in list order, of sum of x[offset + i]^2
-// Slices of one tensor are neighbours in the list. Tensors without a slice get 0.
+// Tensors ascend in the list. Tensors without a slice get 0.
 #pragma once
 
 #include <cstdint>

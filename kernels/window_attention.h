@@ -4,16 +4,18 @@
 // qkv [windows * length, heads, 3, d]; cos, sin [length, rotary / 2] (rotary_tables; positions
 // 0 .. length - 1 in every window); out, dout [windows * length, heads, d]; lse [windows, heads,
 // length] (natural logarithm). dqkv, shaped as qkv, is the gradient of the qkv that was given to
-// the forward, before rotation; it is overwritten.
+// the forward, before rotation; it is overwritten. dbias [heads, 3, d], where given, gets the sum
+// of dqkv's rows added: the gradient of the bias that was added to make qkv.
 //
 // Whether the forward leaves q and k rotated in place is the backend's private matter, so the
 // backward takes qkv exactly as the forward left it, and a forward that repeats an earlier one on
 // the same qkv (recomputation) says so with `again`.
 //
-// CUDA: windows of up to kTinyWindowCuda positions run in one fused kernel at memory speed (rotary
-// included, qkv not changed); longer ones rotate in place and run the native kernel or cuDNN's, as
-// `choice` says. `automatic` takes what was measured for the shape (kernels/algorithms.h). fp32 is
-// always native.
+// CUDA, bf16: windows of up to 8 positions run in one kernel fused with the rotation, at memory
+// speed (qkv is not changed); longer ones are rotated in place and run the native kernels
+// (warpgroup products on Hopper at head size 64, scalar units elsewhere) or cuDNN's, as `choice`
+// says. `automatic` takes what was measured for the shape (kernels/algorithms.h). fp32 is always
+// native.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +23,6 @@
 #include "kernels/queue.h"
 
 namespace tessera::kernels {
-
-inline constexpr std::int64_t kTinyWindowCuda = 64;
 
 enum class AttentionKernel { automatic, native, cudnn };
 
@@ -51,6 +51,7 @@ struct WindowAttentionBackward {
   const Wide<T>* lse = nullptr;
   const T* dout = nullptr;
   T* dqkv = nullptr;
+  Wide<T>* dbias = nullptr;
 };
 
 namespace cpu {

@@ -1,5 +1,6 @@
 // The CUDA implementations of window attention (kernels/window_attention.h), chosen between in
-// window_attention.cpp. All take bf16 (and float where said) and are deterministic.
+// window_attention.cpp; all deterministic. Beside these: Hopper's own (hopper_attention.h) and
+// cuDNN's (cudnn_attention.h).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,18 +9,16 @@
 
 namespace tessera::kernels::cuda {
 
-// Fused with rotary; windows of 1 .. kTinyWindowCuda positions, head sizes 16, 32, 48, 64, 96, 128,
-// 256; bf16 and float. qkv is read only; the backward rotates again. (tiny_attention_*.cu)
-template <typename T>
-bool tiny_attention_takes(const WindowAttentionShape<T>& shape);
-template <typename T>
-void tiny_attention_forward(const WindowAttentionForward<T>& args, cudaStream_t stream);
-template <typename T>
-void tiny_attention_backward(const WindowAttentionBackward<T>& args, cudaStream_t stream);
+// Fused with rotary, in registers: windows of 1 .. 8 positions, head sizes 32, 64, 128, bf16, 16,
+// 32,
+// ... rotated components (or none). qkv is read only; the backward rotates again.
+// (tiny_attention_*.cu)
+bool tiny_attention_takes(const WindowAttentionShape<bf16>& shape);
+void tiny_attention_forward(const WindowAttentionForward<bf16>& args, cudaStream_t stream);
+void tiny_attention_backward(const WindowAttentionBackward<bf16>& args, cudaStream_t stream);
 
-// Long windows: q and k of qkv are already rotated, dqkv is the gradient of the rotated ones.
-// bf16 on tensor cores (flash_attention_*.cu); float on the scalar units (attention.cu). Any
-// length, the same head sizes.
+// Any length and head size up to 256, float and bf16, on the scalar units (attention.cpp): q and k
+// of qkv are already rotated, dqkv is the gradient of the rotated ones.
 template <typename T>
 void flash_attention_forward(const WindowAttentionForward<T>& args, cudaStream_t stream);
 template <typename T>

@@ -12,7 +12,7 @@
 namespace tessera::kernels::cuda {
 
 class CudnnAttention;  // cudnn_attention.h
-struct GemmPlan;       // gemm.cpp: descriptors and algorithm of one matrix-product shape
+class GemmPlan;        // gemm_plan.h: descriptors and algorithm of one matrix-product shape
 
 struct Libraries {
   cublasLtHandle_t lt = nullptr;
@@ -20,6 +20,10 @@ struct Libraries {
   bool may_measure = false;
   std::unordered_map<std::string, std::shared_ptr<GemmPlan>> gemm_plans;
   std::shared_ptr<CudnnAttention> cudnn_attention;  // opened at first use
+
+  ~Libraries() {
+    if (lt) cublasLtDestroy(lt);
+  }
 };
 
 }  // namespace tessera::kernels::cuda

@@ -7,6 +7,8 @@
 #include "core/error.h"
 #include "kernels/cuda/attention_choice.h"
 #include "kernels/cuda/attention_paths.h"
+#include "kernels/cuda/column_sums.h"
+#include "kernels/cuda/hopper_attention.h"
 #include "kernels/rotary.h"
 
 namespace tessera::kernels::cuda {
@@ -34,17 +36,39 @@ void rotate(const Queue& queue, const WindowAttentionShape<T>& shape, T* qkv, bo
 }
 
 template <typename T>
+std::int64_t native_workspace(const WindowAttentionShape<T>& shape) {
+  std::int64_t bytes = flash_attention_workspace(shape);
+  if constexpr (std::is_same_v<T, bf16>) bytes = std::max(bytes, hopper_attention_workspace(shape));
+  return bytes;
+}
+
+template <typename T>
 void native_forward(const Queue& queue, const WindowAttentionForward<T>& args) {
+  if constexpr (std::is_same_v<T, bf16>)
+    if (hopper_attention_takes(args.shape))
+      return hopper_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
   flash_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
 }
 
 template <typename T>
+void add_bias(const Queue& queue, const WindowAttentionBackward<T>& args) {
+  const std::int64_t columns = 3 * args.shape.heads * args.shape.head_size;
+  if (args.dbias)
+    add_column_sums(queue, args.shape.windows * args.shape.length, columns, columns,
+                    static_cast<const T*>(args.dqkv), args.dbias);
+}
+
+template <typename T>
 void native_backward(const Queue& queue, const WindowAttentionBackward<T>& args) {
-  const std::int64_t needed = flash_attention_workspace(args.shape);
+  const std::int64_t needed = native_workspace(args.shape);
   if (needed > queue.workspace_bytes)
     throw Error(Category::device, "window_attention_backward: needs " + std::to_string(needed) +
                                       " bytes of workspace, the queue has " +
                                       std::to_string(queue.workspace_bytes));
+  if constexpr (std::is_same_v<T, bf16>)
+    if (hopper_attention_takes(args.shape))
+      return hopper_attention_backward(args, queue.workspace,
+                                       static_cast<cudaStream_t>(queue.stream));
   flash_attention_backward(args, queue.workspace, static_cast<cudaStream_t>(queue.stream));
 }
 
@@ -53,8 +77,9 @@ void native_backward(const Queue& queue, const WindowAttentionBackward<T>& args)
 template <typename T>
 void window_attention_forward(const Queue& queue, const WindowAttentionForward<T>& args) {
   if (is_empty(args.shape)) return;
-  if (tiny_attention_takes(args.shape))
-    return tiny_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
+  if constexpr (std::is_same_v<T, bf16>)
+    if (tiny_attention_takes(args.shape))
+      return tiny_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
   if (!args.again) rotate(queue, args.shape, args.qkv, false);
   if constexpr (std::is_same_v<T, bf16>) {
     const auto run = [&](AttentionPath path) {
@@ -71,35 +96,47 @@ void window_attention_forward(const Queue& queue, const WindowAttentionForward<T
 template <typename T>
 void window_attention_backward(const Queue& queue, const WindowAttentionBackward<T>& args) {
   if (is_empty(args.shape)) return;
-  if (tiny_attention_takes(args.shape))
-    return tiny_attention_backward(args, static_cast<cudaStream_t>(queue.stream));
+  if constexpr (std::is_same_v<T, bf16>)
+    if (tiny_attention_takes(args.shape)) {
+      tiny_attention_backward(args, static_cast<cudaStream_t>(queue.stream));
+      return add_bias(queue, args);
+    }
+  const auto native = [&] {
+    native_backward(queue, args);
+    if constexpr (std::is_same_v<T, bf16>)
+      if (hopper_attention_takes(args.shape) && hopper_attention_turns_back(args.shape)) return;
+    rotate(queue, args.shape, args.dqkv, true);
+    add_bias(queue, args);
+  };
   if constexpr (std::is_same_v<T, bf16>) {
     const auto run = [&](AttentionPath path) {
-      if (path == AttentionPath::cudnn) return cudnn_attention(queue).backward(queue, args);
-      native_backward(queue, args);
+      if (path == AttentionPath::native) return native();
+      cudnn_attention(queue).backward(queue, args);
+      rotate(queue, args.shape, args.dqkv, true);
+      add_bias(queue, args);
     };
     run(choose_attention(queue, AttentionPass::backward, args.shape.choice, cudnn_shape(args.shape),
                          run));
   } else {
-    native_backward(queue, args);
+    native();
   }
-  rotate(queue, args.shape, args.dqkv, true);
 }
 
 template <typename T>
 std::int64_t window_attention_workspace(const Queue& queue, const WindowAttentionShape<T>& shape) {
-  if (is_empty(shape) || tiny_attention_takes(shape)) return 0;
+  if (is_empty(shape)) return 0;
   std::int64_t most = 0;
   if constexpr (std::is_same_v<T, bf16>) {
+    if (tiny_attention_takes(shape)) return 0;
     const CudnnAttentionShape key = cudnn_shape(shape);
     for (const AttentionPass pass : {AttentionPass::forward, AttentionPass::backward}) {
       const AttentionPaths paths = attention_paths(queue, pass, shape.choice, key);
       if (paths.native && pass == AttentionPass::backward)
-        most = std::max(most, flash_attention_workspace(shape));
+        most = std::max(most, native_workspace(shape));
       if (paths.cudnn) most = std::max(most, cudnn_attention(queue).workspace_bytes(pass, key));
     }
   } else {
-    most = flash_attention_workspace(shape);
+    most = native_workspace(shape);
   }
   return most;
 }

@@ -11,6 +11,7 @@ void add_bench(CLI::App& app) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed");
   bench->require_subcommand(1);
   add_bench_train(*bench);
+  add_bench_kernels(*bench);
 }
 
 }  // namespace tessera::cli

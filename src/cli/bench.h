@@ -8,5 +8,6 @@ class App;
 namespace tessera::cli {
 
 void add_bench_train(CLI::App& bench);
+void add_bench_kernels(CLI::App& bench);
 
 }  // namespace tessera::cli

@@ -34,9 +34,6 @@ struct Options {
   bool json = false;
 };
 
-// Dense bf16 rate of one H100 SXM, FLOP/s: what MFU is a fraction of (docs/numbers.md).
-constexpr double kDenseBf16 = 989e12;
-
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -174,7 +171,7 @@ void run(const Options& options) {
                         {"flops_per_second", rate * flops},
                         {"memory_bytes", plan.total_bytes()}};
     if (cuda) {
-      json["mfu"] = rate * flops / kDenseBf16;
+      json["mfu"] = rate * flops / model::kDenseBf16Flops;
     } else {
       json["gemm_flops_per_second"] = m.gemm_flops;
       json["fraction_of_gemm"] = rate * flops / m.gemm_flops;
@@ -193,7 +190,7 @@ void run(const Options& options) {
       {"MFLOP/token", number("%.3f", flops / 1e6)},
       {"GFLOP/s", number("%.1f", rate * flops / 1e9)}};
   if (cuda) {
-    rows.push_back({"MFU (of 989 TFLOP/s)", number("%.3f", rate * flops / kDenseBf16)});
+    rows.push_back({"MFU (of 989 TFLOP/s)", number("%.3f", rate * flops / model::kDenseBf16Flops)});
   } else {
     rows.push_back({"sgemm GFLOP/s, same run", number("%.1f", m.gemm_flops / 1e9)});
     rows.push_back({"fraction of sgemm", number("%.3f", rate * flops / m.gemm_flops)});

@@ -152,6 +152,21 @@ void download(Device device, void* to, const void* from, std::int64_t bytes, voi
   wait_for(device, stream);
 }
 
+void copy_memory(Device device, void* to, const void* from, std::int64_t bytes, void* stream) {
+  if (device == Device::cpu) {
+    std::memcpy(to, from, static_cast<std::size_t>(bytes));
+    return;
+  }
+#ifdef TESSERA_HAS_CUDA
+  check_cuda(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
+                             static_cast<cudaStream_t>(stream)),
+             "copying on the device");
+#else
+  (void)stream;
+  no_cuda();
+#endif
+}
+
 void zero_memory(Device device, void* memory, std::int64_t bytes, void* stream) {
   if (device == Device::cpu) {
     std::memset(memory, 0, static_cast<std::size_t>(bytes));

@@ -51,6 +51,8 @@ void download(Device device, void* to, const void* from, std::int64_t bytes,
 void upload_async(Device device, void* to, const void* pinned, std::int64_t bytes, void* stream);
 void download_async(Device device, void* pinned, const void* from, std::int64_t bytes,
                     void* stream);
+// From one place of the device's memory to another. Asynchronous on CUDA.
+void copy_memory(Device device, void* to, const void* from, std::int64_t bytes, void* stream);
 // Asynchronous on CUDA.
 void zero_memory(Device device, void* memory, std::int64_t bytes, void* stream);
 

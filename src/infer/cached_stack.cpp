@@ -27,7 +27,7 @@ CachedStack::CachedStack(const ModelConfig& config, const model::ParameterTable&
 void CachedStack::resize(std::int64_t rows) {
   const auto size = [&](std::int64_t columns) { return static_cast<std::size_t>(rows * columns); };
   if (norm1_.size() >= size(config_.width)) return;
-  for (std::vector<float>* buffer : {&norm1_, &norm2_, &attended_})
+  for (std::vector<float>* buffer : {&norm1_, &norm2_, &attended_, &joined_})
     buffer->resize(size(config_.width));
   qkv_.resize(size(3 * config_.width));
   up_.resize(size(config_.ffn_mult * config_.width));
@@ -64,8 +64,9 @@ void CachedStack::attend(std::size_t layer, std::int64_t rows, float* qkv, float
 void CachedStack::feed(float* x, std::int64_t rows) {
   TESSERA_CHECK(length_ + rows <= capacity_);
   resize(rows);
-  const model::LayerBuffers<float> buffers{norm1_.data(), norm2_.data(),    nullptr,    nullptr,
-                                           qkv_.data(),   attended_.data(), up_.data(), up_.data()};
+  const model::LayerBuffers<float> buffers{norm1_.data(), norm2_.data(), nullptr,
+                                           nullptr,       qkv_.data(),   attended_.data(),
+                                           up_.data(),    up_.data(),    joined_.data()};
   for (std::size_t layer = 0; layer < layers_.size(); ++layer)
     model::layer_forward<float>({}, config_, layers_[layer], table_, parameters_, rows, buffers, x,
                                 x, [&](float* qkv, float* out) { attend(layer, rows, qkv, out); });

@@ -39,7 +39,7 @@ class CachedStack {
   std::vector<Cache> caches_;
   std::vector<float> cos_, sin_;
   std::int64_t capacity_, length_ = 0;
-  std::vector<float> norm1_, norm2_, qkv_, attended_, up_;
+  std::vector<float> norm1_, norm2_, qkv_, attended_, joined_, up_;
 };
 
 }  // namespace tessera::infer

@@ -10,4 +10,7 @@ namespace tessera::model {
 // Training (forward and backward) FLOPs a token of the context.
 double training_flops_per_token(const ModelConfig& config);
 
+// Dense bf16 rate of one H100 SXM, FLOP/s: what every MFU is a fraction of (docs/numbers.md).
+inline constexpr double kDenseBf16Flops = 989e12;
+
 }  // namespace tessera::model

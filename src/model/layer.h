@@ -65,6 +65,7 @@ class Layer : public Piece<T> {
  private:
   struct Buffers {
     Buffer norm1, norm2, mean, rstd, qkv, attended, lse, up, activated;  // kept or recomputed
+    Buffer joined;                                                       // forward scratch
     Buffer dup, dnorm1, dnorm2, dattended, dqkv;                         // backward scratch
     Buffer output;                                                       // recomputed, unused
   };

@@ -37,6 +37,7 @@ struct LayerBuffers {
   T* qkv;               // [rows, 3 D], rotated by attend()
   T* attended;          // [rows, D]
   T *up, *activated;    // [rows, F] each, F = ffn_mult D; may be the same memory
+  T* joined;            // [rows, D], scratch
 };
 
 // The two norms of the parallel residual, from one read of x.
@@ -65,10 +66,11 @@ void layer_forward(const kernels::Queue& queue, const ModelConfig& config, const
   layer_norms(queue, config, p, table, parameters, rows, b, x);
   linear(width, 3 * width, b.norm1, p.qkv_weight, p.qkv_bias, b.qkv);
   attend(b.qkv, b.attended);
-  linear(width, width, b.attended, p.dense_weight, p.dense_bias, y, x);
+  // A product in place would round the sum of the first two terms once more.
+  linear(width, width, b.attended, p.dense_weight, p.dense_bias, b.joined, x);
   linear(width, ffn, b.norm2, p.up_weight, p.up_bias, b.up);
   kernels::gelu_forward<T>(queue, {rows * ffn, b.up, b.activated});
-  linear(ffn, width, b.activated, p.down_weight, p.down_bias, y, y);
+  linear(ffn, width, b.activated, p.down_weight, p.down_bias, y, b.joined);
 }
 
 // Width of the rotated part of each head.

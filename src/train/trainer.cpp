@@ -19,6 +19,7 @@
 #include "core/threads.h"
 #include "data/loader.h"
 #include "model/architecture.h"
+#include "model/flops.h"
 #include "optim/schedule.h"
 #include "parallel/engine.h"
 #include "train/metrics.h"
@@ -228,6 +229,9 @@ bool Trainer::step() {
   const double seconds = seconds_since(start);
   metrics.step_ms = 1e3 * seconds;
   metrics.tokens_per_second = static_cast<double>(config_.train.global_batch * context) / seconds;
+  if (device_ == Device::cuda)
+    metrics.mfu = metrics.tokens_per_second * model::training_flops_per_token(config_.model) /
+                  model::kDenseBf16Flops / static_cast<double>(topology_.world);
   metrics.data_wait_ms = 1e3 * (loader_->waited_seconds() - waited);
   report(metrics);
   outcome_.loss = metrics.loss;

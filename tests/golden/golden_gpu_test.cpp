@@ -79,7 +79,6 @@ void check(const std::string& path) {
     model.engine.finish_restore();
   };
   restart();
-  model.engine.tune();
 
   // Logits; vanilla files hold the last position's too, which predicts no token of the sample.
   std::vector<float> expected = c.floats("logits"), found;

@@ -66,10 +66,13 @@ TEST_P(EngineGpu, Fp32StepsEqualTheCpus) {
     EXPECT_NEAR(b.loss_sum, a.loss_sum, 1e-5 * a.loss_sum) << "step " << n;
     EXPECT_NEAR(b.gradient_norm, a.gradient_norm, 1e-5 * a.gradient_norm) << "step " << n;
     const auto expected = cpu.engine.gradients(), found = gpu.engine.gradients();
-    for (const model::Parameter& p : cpu.engine.table().parameters())
-      if (p.matrix())
-        EXPECT_LE(relative(found, expected, p.offset, p.offset + p.count), 2e-5)
-            << p.name << " at step " << n;
+    for (const model::Parameter& p : cpu.engine.table().parameters()) {
+      if (!p.matrix()) continue;
+      EXPECT_LE(relative(found, expected, p.offset, p.offset + p.count),
+                // Later gradients also differ by what Adam made of the first rounding.
+                n == 1 ? 2e-5 : 1e-3)
+          << p.name << " at step " << n;
+    }
     cpu.engine.update(n, 1e-3, 1);
     gpu.engine.update(n, 1e-3, 1);
   }
@@ -89,12 +92,17 @@ TEST_P(EngineGpu, Bf16LossStaysNearFp32) {
 }
 
 // Losses and final parameters of 50 steps.
+// `recorded`: the choices of an earlier run, which are kept to; filled by the first.
 template <typename T>
 std::pair<std::vector<double>, std::vector<float>> train(const Config& config,
-                                                         const parallel::EngineOptions& options) {
+                                                         const parallel::EngineOptions& options,
+                                                         std::string& recorded) {
   OwnedEngine<T> model(config, Device::cuda, options);
   model.engine.initialise(3);
+  model.engine.use_algorithms(recorded, "test");
   model.engine.tune();
+  if (recorded.empty()) recorded = model.engine.algorithms();
+  EXPECT_EQ(model.engine.algorithms(), recorded);
   std::pair<std::vector<double>, std::vector<float>> result;
   for (std::int64_t n = 1; n <= 50; ++n)
     result.first.push_back(
@@ -110,20 +118,33 @@ std::pair<std::vector<double>, std::vector<float>> train(const Config& config,
 }
 
 TEST_P(EngineGpu, FiftyStepsRepeatBitForBitWithAndWithoutGraphs) {
-  const auto once = train<kernels::bf16>(config_, {true});
-  EXPECT_EQ(train<kernels::bf16>(config_, {true}), once);
-  EXPECT_EQ(train<kernels::bf16>(config_, {false}), once);
-  EXPECT_LT(once.first.back(), once.first.front());
-  EXPECT_EQ(train<float>(config_, {true}), train<float>(config_, {false}));
+  std::string narrow, wide;
+  const auto once = train<kernels::bf16>(config_, {true}, narrow);
+  EXPECT_EQ(train<kernels::bf16>(config_, {true}, narrow), once);
+  EXPECT_EQ(train<kernels::bf16>(config_, {false}, narrow), once);
+  EXPECT_EQ(train<float>(config_, {true}, wide), train<float>(config_, {false}, wide));
 }
 
 TEST_P(EngineGpu, RecomputationChangesNoBit) {
-  const auto kept = train<kernels::bf16>(config_, {});
+  std::string recorded;
+  const auto kept = train<kernels::bf16>(config_, {}, recorded);
   for (const Recompute recompute : {Recompute::attention_mlp, Recompute::layer}) {
     Config again = config_;
     again.train.recompute = recompute;
-    EXPECT_EQ(train<kernels::bf16>(again, {}), kept);
+    EXPECT_EQ(train<kernels::bf16>(again, {}, recorded), kept);
   }
+}
+
+TEST_P(EngineGpu, Learns) {
+  OwnedEngine<kernels::bf16> model(config_, Device::cuda);
+  model.engine.initialise(3);
+  const auto batch = ids(1);
+  double first = 0, last = 0;
+  for (std::int64_t n = 1; n <= 40; ++n) {
+    last = model.step(config_, batch, n, 3e-3).loss_sum;
+    if (n == 1) first = last;
+  }
+  EXPECT_LT(last, 0.8 * first);
 }
 
 TEST_P(EngineGpu, GradientsAreSlopesOfTheLoss) {
@@ -141,8 +162,8 @@ TEST_P(EngineGpu, GradientsAreSlopesOfTheLoss) {
     for (std::int64_t i = p.offset; i < p.offset + p.count; ++i)
       norm += std::pow(double(gradients[static_cast<std::size_t>(i)]), 2);
     norm = std::sqrt(norm);
-    if (norm < 1e-3) continue;  // lost in the loss's own rounding
-    const double step = 3e-2;
+    if (norm < 1e-2) continue;  // lost in the loss's own rounding
+    const double step = 1e-2;
     double loss[2];
     for (const int side : {0, 1}) {
       std::vector<float> moved(start.begin() + p.offset, start.begin() + p.offset + p.count);
@@ -157,7 +178,7 @@ TEST_P(EngineGpu, GradientsAreSlopesOfTheLoss) {
     model.engine.restore(parallel::State::parameter, p.offset, p.count, start.data() + p.offset);
     model.engine.finish_restore();
     // Third-order term of the central difference and rounding of losses near 4.6.
-    EXPECT_NEAR((loss[1] - loss[0]) / (2 * step), norm, 0.02 * norm + 3e-5) << p.name;
+    EXPECT_NEAR((loss[1] - loss[0]) / (2 * step), norm, 0.01 * norm + 2e-4) << p.name;
   }
 }
 

@@ -45,7 +45,9 @@ def sample_at(seed, samples, position):
 
 def settings(path):
     import yaml
-    return yaml.safe_load(open(path))
+    c = yaml.safe_load(open(path))
+    c['optimizer']['lr'] = float(c['optimizer']['lr'])   # YAML 1.1 reads 1e-3 as text
+    return c
 
 
 def inputs(shards, config, out):
@@ -70,7 +72,10 @@ def run_torch(initial, config, batches, out):
     import reference
     c = settings(config)
     m, o = c['model'], c['optimizer']
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False   # the expansion is a convolution
+    torch.backends.cuda.enable_flash_sdp(False)
+    torch.backends.cuda.enable_mem_efficient_sdp(False)   # plain float32 attention
+    torch.backends.cuda.enable_cudnn_sdp(False)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = reference.build(reference.Config(
         vocab=m['vocab'], width=m['width'], heads=m['heads'], block_layers=m['block_layers'],
@@ -81,7 +86,7 @@ def run_torch(initial, config, batches, out):
     model.to(device)
     groups = [{'params': [p for p in model.parameters() if (p.dim() >= 2) == matrix],
                'weight_decay': 0.1 if matrix else 0.0} for matrix in (True, False)]
-    if o.get('decay', 'matrices') == 'all':
+    if o.get('decay', 'all') == 'all':
         groups[1]['weight_decay'] = 0.1
     optimizer = torch.optim.AdamW(groups, lr=o['lr'], betas=(0.9, 0.95), eps=1e-8, foreach=False)
     ids = np.load(batches)['ids']

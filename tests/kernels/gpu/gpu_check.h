@@ -17,6 +17,7 @@
 
 #include "core/random.h"
 #include "kernels/dtype.h"
+#include "kernels/libraries.h"
 #include "kernels/queue.h"
 
 namespace tessera::kernels::gpu {
@@ -103,6 +104,29 @@ class DeviceArray {
   T* pointer_ = nullptr;
 };
 
+// The same values as double.
+template <typename T>
+std::vector<double> widen(const std::vector<T>& values) {
+  std::vector<double> result;
+  for (const T& x : values) result.push_back(static_cast<double>(to_float(x)));
+  return result;
+}
+
+// ||actual - expected|| / ||expected||; NaN shows.
+template <typename T>
+double relative_error(const std::vector<T>& actual, const std::vector<double>& expected) {
+  EXPECT_EQ(actual.size(), expected.size());
+  double difference = 0, norm = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double d = static_cast<double>(to_float(actual[i])) - expected[i];
+    difference += d * d;
+    norm += expected[i] * expected[i];
+  }
+  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+}
+
+using DeviceTypes = ::testing::Types<float, bf16>;
+
 // Every element within tolerance * max(|expected|, scale); NaN never passes. Reports the worst.
 template <typename T>
 void expect_close(const std::vector<T>& actual, const std::vector<double>& expected,
@@ -130,6 +154,7 @@ class GpuTest : public ::testing::Test {
       GTEST_SKIP() << "no CUDA device: " << cudaGetErrorString(error);
     ASSERT_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), cudaSuccess);
     workspace_ = std::make_unique<DeviceArray<std::byte>>(kWorkspaceBytes);
+    libraries_ = open_libraries();
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
   }
   void TearDown() override {
@@ -143,12 +168,14 @@ class GpuTest : public ::testing::Test {
     queue.stream = stream_;
     queue.workspace = workspace_->get();
     queue.workspace_bytes = kWorkspaceBytes;
+    queue.libraries = libraries_.get();
     return queue;
   }
 
  private:
   cudaStream_t stream_ = nullptr;
   std::unique_ptr<DeviceArray<std::byte>> workspace_;
+  LibrariesHandle libraries_;
 };
 
 }  // namespace tessera::kernels::gpu
