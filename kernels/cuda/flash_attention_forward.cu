@@ -6,6 +6,8 @@
 // taken against follows its maximum only when that has grown by more than 2^8 (a bf16 or float
 // value keeps its relative precision at any scale), so rescaling, and the exchange between lanes
 // that it needs, are rare. Steps wholly above a warp's rows are skipped.
+#include <cmath>
+
 #include "kernels/cuda/attention_paths.h"
 #include "kernels/cuda/flash_launch.cuh"
 #include "kernels/cuda/flash_tile.cuh"
@@ -13,6 +15,7 @@
 namespace tessera::kernels::cuda {
 namespace {
 
+constexpr const char* kName = "flash_attention_forward";
 constexpr float kSlack = 8;  // log2
 constexpr float kLog2E = 1.44269504088896340736f, kLn2 = 0.69314718055994530942f;
 
@@ -93,22 +96,6 @@ struct Softmax {
   }
 };
 
-// Scores of keys after their query vanish.
-template <int kTiles, int kN>
-__device__ __forceinline__ void mask(float (&s)[kTiles][kN][4], int first_row, int first_key,
-                                     int lane) {
-#pragma unroll
-  for (int m = 0; m < kTiles; ++m)
-#pragma unroll
-    for (int n = 0; n < kN; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int row = first_row + 16 * m + 8 * (e / 2) + lane / 4;
-        const int key = first_key + 8 * n + 2 * (lane % 4) + e % 2;
-        if (key > row) s[m][n][e] = -INFINITY;
-      }
-}
-
 template <typename P>
 __global__ void __launch_bounds__(P::kThreads, P::kBlocks) forward_tile(const ForwardArgs args) {
   constexpr int kHead = P::kHead, kTiles = P::kTiles, kKeys = P::kKeys;
@@ -160,7 +147,7 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks) forward_tile(const Fo
     const std::uint32_t k_tile = stream + (step & 1) * (2 * P::kTileBytes);
     Accumulator<kTiles, kKeys> s;
     row_products(s, queries, k_tile, lanes);
-    if (key + kKeys - 1 > warp_row) mask(s, warp_row, key, lane);
+    if (key + kKeys - 1 > warp_row) mask_after(s, warp_row, key, lane);
     softmax.follow(s, args.scale, out);
 #pragma unroll
     for (int j = 0; j < kKeys / 16; ++j) {
@@ -204,18 +191,17 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks) forward_tile(const Fo
 
 template <>
 void flash_attention_forward<bf16>(const WindowAttentionForward<bf16>& args, cudaStream_t stream) {
-  constexpr const char* kName = "flash_attention_forward";
-  const auto& shape = args.shape;
+  const WindowAttentionShape<bf16>& shape = args.shape;
   if (shape.windows <= 0 || shape.length <= 0 || shape.heads <= 0) return;
-  need_alignment(args.qkv, kName);
-  need_alignment(args.out, kName);
-  with_head_size(shape.head_size, kName, [&](auto head) {
-    using P = Plan<decltype(head)::value>;
-    const FlashGrid grid = flash_grid(shape, P::kRows, 1, kName);
-    const float scale = kLog2E / std::sqrt(static_cast<float>(P::kHead));
-    launch_tiles(forward_tile<P>, grid, P::kThreads, P::kSharedBytes, stream,
-                 ForwardArgs{grid, args.qkv, args.out, args.lse, scale}, kName);
-  });
+  const bool taken =
+      are_vectors(args.qkv, args.out) && with_head_size(shape.head_size, [&](auto head) {
+        using P = Plan<decltype(head)::value>;
+        const FlashGrid grid = flash_grid(shape, P::kRows, 1, kName);
+        const float scale = kLog2E / std::sqrt(static_cast<float>(P::kHead));
+        launch_tiles(forward_tile<P>, grid, P::kThreads, P::kSharedBytes, stream,
+                     ForwardArgs{grid, args.qkv, args.out, args.lse, scale}, kName);
+      });
+  if (!taken) scalar_attention_forward(args, stream);
 }
 
 }  // namespace tessera::kernels::cuda

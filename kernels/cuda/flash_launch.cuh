@@ -60,35 +60,34 @@ inline FlashGrid flash_grid(const WindowAttentionShape<bf16>& shape, int rows, i
   return grid;
 }
 
-// Calls run(std::integral_constant<int, head size>).
+// Calls run(std::integral_constant<int, head size>) and says true, for the head sizes taken.
 template <typename Run>
-void with_head_size(std::int64_t head_size, const char* operation, const Run& run) {
+bool with_head_size(std::int64_t head_size, const Run& run) {
   switch (head_size) {
     case 16:
-      return run(std::integral_constant<int, 16>());
+      return run(std::integral_constant<int, 16>()), true;
     case 32:
-      return run(std::integral_constant<int, 32>());
+      return run(std::integral_constant<int, 32>()), true;
     case 48:
-      return run(std::integral_constant<int, 48>());
+      return run(std::integral_constant<int, 48>()), true;
     case 64:
-      return run(std::integral_constant<int, 64>());
+      return run(std::integral_constant<int, 64>()), true;
+    case 80:
+      return run(std::integral_constant<int, 80>()), true;
     case 96:
-      return run(std::integral_constant<int, 96>());
+      return run(std::integral_constant<int, 96>()), true;
     case 128:
-      return run(std::integral_constant<int, 128>());
+      return run(std::integral_constant<int, 128>()), true;
     case 256:
-      return run(std::integral_constant<int, 256>());
+      return run(std::integral_constant<int, 256>()), true;
     default:
-      throw Error(Category::device, std::string(operation) + ": a head size of " +
-                                        std::to_string(head_size) +
-                                        ", expected 16, 32, 48, 64, 96, 128 or 256");
+      return false;
   }
 }
 
-inline void need_alignment(const void* pointer, const char* operation) {
-  if (reinterpret_cast<std::uintptr_t>(pointer) % 16 != 0)
-    throw Error(Category::device,
-                std::string(operation) + ": an argument does not start at a multiple of 16 bytes");
+template <typename... P>
+bool are_vectors(const P*... pointers) {
+  return ((reinterpret_cast<std::uintptr_t>(pointers) | ...) % 16) == 0;
 }
 
 template <typename Args>

@@ -6,6 +6,7 @@
 // operand; each fragment of the streamed one serves kTiles products.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
 #include "kernels/cuda/flash_primitives.cuh"
@@ -164,6 +165,33 @@ __device__ __forceinline__ void to_fragment(std::uint32_t (&a)[kTiles][4],
       const float(&x)[4] = c[m][2 * k + i / 2];
       a[m][i] = pack_bf16(x[i % 2 * 2], x[i % 2 * 2 + 1]);
     }
+}
+
+// Scores, rows from first_row and columns from first_column on, vanish where the column is after
+// the row; before it.
+template <int kTiles, int kN>
+__device__ __forceinline__ void mask_after(float (&s)[kTiles][kN][4], int first_row,
+                                           int first_column, int lane) {
+  const int distance = first_row - first_column + lane / 4 - 2 * (lane % 4);
+#pragma unroll
+  for (int m = 0; m < kTiles; ++m)
+#pragma unroll
+    for (int n = 0; n < kN; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (8 * n + e % 2 - 16 * m - 8 * (e / 2) > distance) s[m][n][e] = -INFINITY;
+}
+template <int kTiles, int kN>
+__device__ __forceinline__ void mask_before(float (&s)[kTiles][kN][4], int first_row,
+                                            int first_column, int lane) {
+  const int distance = first_row - first_column + lane / 4 - 2 * (lane % 4);
+#pragma unroll
+  for (int m = 0; m < kTiles; ++m)
+#pragma unroll
+    for (int n = 0; n < kN; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e)
+        if (8 * n + e % 2 - 16 * m - 8 * (e / 2) < distance) s[m][n][e] = -INFINITY;
 }
 
 // Writes factor[m][row half] * c as rows [0, valid) of `to` in 16-byte stores, through `tile`: rows
