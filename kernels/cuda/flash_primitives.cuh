@@ -15,7 +15,7 @@ __device__ __forceinline__ std::uint32_t shared_memory() {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(flash_shared_memory));
 }
 
-// 16 bytes from device memory; zeros where `valid` is false (`from` is not read then).
+// 16 bytes from device memory; zeros where `valid` is false (`from` may be any address then).
 __device__ __forceinline__ void copy_async(std::uint32_t to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to),
                "l"(__cvta_generic_to_global(from)), "r"(valid ? 16 : 0)

@@ -49,20 +49,27 @@ struct LaneOffsets {
   }
 };
 
-// Starts copying rows [0, kRows) of `from` (`stride` elements apart); rows from `valid` on (at
-// least 1) are zeros.
+// Starts copying rows [0, kRows) of `from` (`stride` elements apart); rows from `valid` on are
+// zeros.
 template <int kHead, int kRows, int kThreads>
 __device__ __forceinline__ void load_tile(int thread, std::uint32_t tile, const bf16* from,
                                           std::int64_t stride, int valid) {
   constexpr int kChunks = Tile<kHead>::kChunks, kTotal = kRows * kChunks;
+  if constexpr (kThreads % kChunks == 0) {
+    constexpr int kStep = kThreads / kChunks;
+    static_assert(kRows % kStep == 0);
+    const int first = thread / kChunks, chunk = thread % kChunks;
+    const bf16* p = from + first * stride + chunk * 8;
 #pragma unroll
-  for (int i = 0; i < (kTotal + kThreads - 1) / kThreads; ++i) {
-    const int item = i * kThreads + thread;
-    if (kTotal % kThreads == 0 || item < kTotal) {
-      const int row = item / kChunks, chunk = item % kChunks;
-      const bool inside = row < valid;
-      copy_async(tile + Tile<kHead>::offset(row, chunk),
-                 from + (inside ? row : 0) * stride + chunk * 8, inside);
+    for (int row = 0; row < kRows; row += kStep, p += kStep * stride)
+      copy_async(tile + Tile<kHead>::offset(first + row, chunk), p, first + row < valid);
+  } else {
+#pragma unroll
+    for (int i = 0; i < (kTotal + kThreads - 1) / kThreads; ++i) {
+      const int item = i * kThreads + thread, row = item / kChunks, chunk = item % kChunks;
+      if (kTotal % kThreads == 0 || item < kTotal)
+        copy_async(tile + Tile<kHead>::offset(row, chunk), from + row * stride + chunk * 8,
+                   row < valid);
     }
   }
 }
