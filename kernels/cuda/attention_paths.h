@@ -30,4 +30,14 @@ void flash_attention_backward(const WindowAttentionBackward<T>& args, std::byte*
 template <typename T>
 std::int64_t flash_attention_workspace(const WindowAttentionShape<T>& shape);
 
+// The same on the scalar units, any head size up to 256, in terms of kernels/attention.h
+// (attention.cpp).
+template <typename T>
+void scalar_attention_forward(const WindowAttentionForward<T>& args, cudaStream_t stream);
+template <typename T>
+void scalar_attention_backward(const WindowAttentionBackward<T>& args, std::byte* workspace,
+                               cudaStream_t stream);
+template <typename T>
+std::int64_t scalar_attention_workspace(const WindowAttentionShape<T>& shape);
+
 }  // namespace tessera::kernels::cuda
