@@ -4,7 +4,8 @@
 // qkv [windows * length, heads, 3, d]; cos, sin [length, rotary / 2] (rotary_tables; positions
 // 0 .. length - 1 in every window); out, dout [windows * length, heads, d]; lse [windows, heads,
 // length] (natural logarithm). dqkv, shaped as qkv, is the gradient of the qkv that was given to
-// the forward, before rotation; it is overwritten.
+// the forward, before rotation; it is overwritten. dbias [heads, 3, d], where given, gets the sum
+// of dqkv's rows added: the gradient of the bias that was added to make qkv.
 //
 // Whether the forward leaves q and k rotated in place is the backend's private matter, so the
 // backward takes qkv exactly as the forward left it, and a forward that repeats an earlier one on
@@ -50,6 +51,7 @@ struct WindowAttentionBackward {
   const Wide<T>* lse = nullptr;
   const T* dout = nullptr;
   T* dqkv = nullptr;
+  Wide<T>* dbias = nullptr;
 };
 
 namespace cpu {

@@ -2,6 +2,7 @@
 #include "kernels/window_attention.h"
 
 #include "kernels/attention.h"
+#include "kernels/cpu/column_sums.h"
 #include "kernels/rotary.h"
 
 namespace tessera::kernels::cpu {
@@ -57,6 +58,8 @@ void window_attention_backward(const WindowAttentionBackward<T>& a) {
   b.dv = b.dk + a.shape.head_size;
   attention_backward(b);
   rotate(a.shape, a.dqkv, true);
+  const std::int64_t columns = 3 * a.shape.heads * a.shape.head_size;
+  if (a.dbias) add_rows(a.shape.windows * a.shape.length, columns, columns, a.dqkv, a.dbias);
 }
 
 template void window_attention_forward(const WindowAttentionForward<float>&);

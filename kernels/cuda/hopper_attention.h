@@ -15,7 +15,7 @@ void hopper_attention_forward(const WindowAttentionForward<bf16>& args, cudaStre
 void hopper_attention_backward(const WindowAttentionBackward<bf16>& args, std::byte* workspace,
                                cudaStream_t stream);
 std::int64_t hopper_attention_workspace(const WindowAttentionShape<bf16>& shape);
-// The backward gives gradients before rotation; otherwise of the rotated q and k.
+// The backward gives gradients before rotation, and dbias; otherwise those of the rotated q and k.
 bool hopper_attention_turns_back(const WindowAttentionShape<bf16>& shape);
 // The backward's kernels can run here; part of hopper_attention_takes.
 bool hopper_backward_ready();

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "kernels/cuda/attention_choice.h"
 #include "kernels/cuda/attention_paths.h"
+#include "kernels/cuda/column_sums.h"
 #include "kernels/cuda/hopper_attention.h"
 #include "kernels/rotary.h"
 
@@ -50,6 +51,14 @@ void native_forward(const Queue& queue, const WindowAttentionForward<T>& args) {
 }
 
 template <typename T>
+void add_bias(const Queue& queue, const WindowAttentionBackward<T>& args) {
+  const std::int64_t columns = 3 * args.shape.heads * args.shape.head_size;
+  if (args.dbias)
+    add_column_sums(queue, args.shape.windows * args.shape.length, columns, columns,
+                    static_cast<const T*>(args.dqkv), args.dbias);
+}
+
+template <typename T>
 void native_backward(const Queue& queue, const WindowAttentionBackward<T>& args) {
   const std::int64_t needed = native_workspace(args.shape);
   if (needed > queue.workspace_bytes)
@@ -88,19 +97,23 @@ template <typename T>
 void window_attention_backward(const Queue& queue, const WindowAttentionBackward<T>& args) {
   if (is_empty(args.shape)) return;
   if constexpr (std::is_same_v<T, bf16>)
-    if (tiny_attention_takes(args.shape))
-      return tiny_attention_backward(args, static_cast<cudaStream_t>(queue.stream));
+    if (tiny_attention_takes(args.shape)) {
+      tiny_attention_backward(args, static_cast<cudaStream_t>(queue.stream));
+      return add_bias(queue, args);
+    }
   const auto native = [&] {
     native_backward(queue, args);
     if constexpr (std::is_same_v<T, bf16>)
       if (hopper_attention_takes(args.shape) && hopper_attention_turns_back(args.shape)) return;
     rotate(queue, args.shape, args.dqkv, true);
+    add_bias(queue, args);
   };
   if constexpr (std::is_same_v<T, bf16>) {
     const auto run = [&](AttentionPath path) {
       if (path == AttentionPath::native) return native();
       cudnn_attention(queue).backward(queue, args);
       rotate(queue, args.shape, args.dqkv, true);
+      add_bias(queue, args);
     };
     run(choose_attention(queue, AttentionPass::backward, args.shape.choice, cudnn_shape(args.shape),
                          run));

@@ -159,9 +159,9 @@ void Layer<T>::backward(const Pass<T>& pass, const T* in, const T* dout, T* din)
   const LayerParameters& p = parameters_;
   const std::int64_t n = rows(pass), width = config_.width, ffn = config_.ffn_mult * width;
   const auto linear = [&](std::int64_t in_width, std::int64_t out_width, const T* x,
-                          std::int64_t weight, const T* dy, T* dx, Wide<T>* dbias) {
+                          std::int64_t weight, const T* dy, T* dx) {
     kernels::linear_backward<T>(pass.queue, {n, in_width, out_width, x, pass.parameter(weight), dy,
-                                             dx, pass.gradient(weight), dbias});
+                                             dx, pass.gradient(weight), nullptr});
   };
   T* dup = pass.temporary(own.dup);
   T* dnorm1 = pass.temporary(own.dnorm1);
@@ -170,15 +170,16 @@ void Layer<T>::backward(const Pass<T>& pass, const T* in, const T* dout, T* din)
   T* dqkv = pass.temporary(own.dqkv);
 
   // MLP branch: d(down) = dout.
-  linear(ffn, width, b.activated, p.down_weight, dout, dup, nullptr);
+  linear(ffn, width, b.activated, p.down_weight, dout, dup);
   kernels::gelu_backward<T>(pass.queue, {n, ffn, b.up, dup, dup, pass.gradient(p.up_bias)});
-  linear(width, ffn, b.norm2, p.up_weight, dup, dnorm2, nullptr);
+  linear(width, ffn, b.norm2, p.up_weight, dup, dnorm2);
 
   // Attention branch: d(dense) = dout.
-  linear(width, width, b.attended, p.dense_weight, dout, dattended, nullptr);
-  kernels::window_attention_backward<T>(pass.queue, {attention_shape(pass.batch.sequences), b.qkv,
-                                                     b.attended, lse(pass), dattended, dqkv});
-  linear(width, 3 * width, b.norm1, p.qkv_weight, dqkv, dnorm1, pass.gradient(p.qkv_bias));
+  linear(width, width, b.attended, p.dense_weight, dout, dattended);
+  kernels::window_attention_backward<T>(
+      pass.queue, {attention_shape(pass.batch.sequences), b.qkv, b.attended, lse(pass), dattended,
+                   dqkv, pass.gradient(p.qkv_bias)});
+  linear(width, 3 * width, b.norm1, p.qkv_weight, dqkv, dnorm1);
 
   // Both norms and the residual path; dout is also the gradient of both branches' last biases.
   kernels::LayerNormBackward<T> norms;

@@ -72,7 +72,10 @@ def run_torch(initial, config, batches, out):
     import reference
     c = settings(config)
     m, o = c['model'], c['optimizer']
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False   # the expansion is a convolution
+    torch.backends.cuda.enable_flash_sdp(False)
+    torch.backends.cuda.enable_mem_efficient_sdp(False)   # plain float32 attention
+    torch.backends.cuda.enable_cudnn_sdp(False)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = reference.build(reference.Config(
         vocab=m['vocab'], width=m['width'], heads=m['heads'], block_layers=m['block_layers'],

@@ -136,6 +136,8 @@ struct OnDevice {
         out(p.shape.out_count()),
         dqkv(p.shape.qkv_count()),
         lse(p.shape.rows() * p.shape.heads),
+        dbias(std::vector<float>(static_cast<std::size_t>(3 * p.shape.heads * p.shape.head_size),
+                                 0.5f)),
         queue(base) {
     queue.libraries = libraries;
     cudaDeviceSynchronize();  // the arrays' fills run on another stream
@@ -157,8 +159,8 @@ struct OnDevice {
     window_attention_forward<T>(queue, {shape(choice), qkv.get(), out.get(), lse.get(), again});
   }
   void backward(AttentionKernel choice) {
-    window_attention_backward<T>(
-        queue, {shape(choice), qkv.get(), out.get(), lse.get(), dout.get(), dqkv.get()});
+    window_attention_backward<T>(queue, {shape(choice), qkv.get(), out.get(), lse.get(), dout.get(),
+                                         dqkv.get(), dbias.get()});
   }
   // Each of q, k and v apart; a part that all but vanishes is held to the size of the whole.
   void expect_gradient(const std::vector<double>& expected, double tolerance,
@@ -172,6 +174,16 @@ struct OnDevice {
           << what << ", gradient of "
           << "qkv"[part];
   }
+  // After one backward: what was there and the sums of dqkv's rows, whose independent errors add up
+  // to those of the whole.
+  void expect_bias(const std::vector<double>& dqkv_expected, double tolerance,
+                   const std::string& what) const {
+    std::vector<double> sums(static_cast<std::size_t>(dbias.count()), 0.5);
+    for (std::size_t i = 0; i < dqkv_expected.size(); ++i)
+      sums[i % sums.size()] += dqkv_expected[i];
+    EXPECT_LE(distance(dbias.host(), sums, 0, 1, 1), 2 * tolerance * norm(dqkv_expected, 0, 1, 1))
+        << what << ", dbias";
+  }
   void expect_output(const std::vector<double>& expected, double tolerance,
                      const std::string& what) const {
     EXPECT_LE(distance(out.host(), expected, 0, 1, 1), tolerance * norm(expected, 0, 1, 1))
@@ -182,7 +194,7 @@ struct OnDevice {
   DeviceArray<T> qkv, dout;
   DeviceArray<float> cos, sin;
   DeviceArray<T> out, dqkv;
-  DeviceArray<float> lse;
+  DeviceArray<float> lse, dbias;
   Queue queue;
   std::optional<DeviceArray<std::byte>> workspace;
 };
@@ -208,6 +220,9 @@ void expect_correct(const Queue& queue, cuda::Libraries* libraries, const Proble
   device.expect_output(problem.out, kOutTolerance<T>, what);
   expect_close(device.lse.host(), problem.lse, 4 * kOutTolerance<T>, 1.0, what + ", lse");
   device.expect_gradient(problem.dqkv, kGradientTolerance<T>, what);
+  // Measuring runs the backward, and so adds, several times.
+  if (backward != AttentionKernel::automatic)
+    device.expect_bias(problem.dqkv, kGradientTolerance<T>, what);
 }
 
 TEST_F(WindowAttentionGpu, FloatMatchesTheCpu) {
