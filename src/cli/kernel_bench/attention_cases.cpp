@@ -8,22 +8,19 @@ namespace {
 
 using namespace kernels;
 
-// Up to here windows are tiny: memory-bound, rotary fused. Longer ones are timed without rotary,
-// which is an operation of its own there.
+// Up to here windows are tiny: rotary is fused, out and lse are not needed again. The forward of
+// longer ones rotates in a pass of its own, which `again` leaves out here ("rotary" times it).
 constexpr Index kTiny = 64;
 
 template <typename T>
 WindowAttentionShape<T> shape_of(KernelBench& bench, Operands& operands, const Stack& s,
                                  AttentionKernel choice) {
-  WindowAttentionShape<T> shape{s.windows, s.length, s.heads, s.head_size};
+  WindowAttentionShape<T> shape{s.windows, s.length, s.heads, s.head_size, s.head_size / 4};
   shape.choice = choice;
-  if (s.length <= kTiny) {
-    shape.rotary = s.head_size / 4;
-    std::vector<Wide<T>> cos(static_cast<std::size_t>(s.length * shape.rotary / 2)), sin = cos;
-    rotary_tables(s.length, shape.rotary, 10000.0, cos.data(), sin.data());
-    shape.cos = operands.values(cos);
-    shape.sin = operands.values(sin);
-  }
+  std::vector<Wide<T>> cos(static_cast<std::size_t>(s.length * shape.rotary / 2)), sin = cos;
+  rotary_tables(s.length, shape.rotary, 10000.0, cos.data(), sin.data());
+  shape.cos = operands.values(cos);
+  shape.sin = operands.values(sin);
   bench.need_workspace(window_attention_workspace<T>(bench.queue(), shape));
   return shape;
 }
@@ -44,6 +41,7 @@ void time_windows(KernelBench& bench, const Stack& s, const std::string& name,
                 operands.count(3 * static_cast<double>(cells) * sizeof(T));
                 args.out = operands.output<T>(cells);
                 args.lse = operands.output<Wide<T>>(statistics);
+                args.again = true;
                 return {[&bench, args] { window_attention_forward<T>(bench.queue(), args); }, {}};
               },
               cudnn});
@@ -61,7 +59,8 @@ void time_windows(KernelBench& bench, const Stack& s, const std::string& name,
                 args.lse = forward.lse;
                 args.dout = operands.input<T>(cells);
                 args.dqkv = operands.output<T>(3 * cells);
-                // qkv; a tiny window can do without out and lse, a long one cannot.
+                args.dbias = operands.update<Wide<T>>(3 * s.width());
+                // qkv, and for long windows out.
                 operands.count((s.length <= kTiny ? 3.0 : 4.0) * static_cast<double>(cells) *
                                sizeof(T));
                 window_attention_forward<T>(bench.queue(), forward);
