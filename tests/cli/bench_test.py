@@ -34,4 +34,4 @@ class BenchKernels(unittest.TestCase):
 
 
 if __name__ == '__main__':
-    unittest.main()
+    t.main()
