@@ -99,7 +99,7 @@ TEST(Embedding, AnIdOutsideTheVocabularyIsAnInternalError) {
 }
 
 TEST(Embedding, RefusesADeviceItHasNoImplementationFor) {
-  EXPECT_THROW(embedding_forward(Queue{Device::cuda, nullptr}, EmbeddingForward<float>{}), Error);
+  EXPECT_THROW(embedding_forward(Queue{Device::cuda, nullptr}, EmbeddingForward<double>{}), Error);
 }
 
 }  // namespace

@@ -103,8 +103,8 @@ TEST(ConfigFolder, PaperModelsAreThePublishedOnes) {
 
 TEST(ConfigFolder, BenchFilesAreThePaperModelsAtOneMicroBatchAStep) {
   const std::vector<std::pair<std::string, std::int64_t>> files = {
-      {"vanilla_70m", 16}, {"vanilla_160m", 16}, {"vanilla_410m", 8},
-      {"block_170m", 16},  {"block_420m", 16},   {"block_1400m", 8}};
+      {"vanilla_70m", 32}, {"vanilla_160m", 64}, {"vanilla_410m", 32},
+      {"block_170m", 32},  {"block_420m", 32},   {"block_1400m", 16}};
   for (const auto& [name, batch] : files) {
     SCOPED_TRACE(name);
     const Config bench = load_config(kConfigs + "bench/" + name + ".yaml");
