@@ -42,13 +42,6 @@ void add_column_sums(const Queue& queue, std::int64_t rows, std::int64_t columns
   launch_finish_columns(partial, cut.slabs, 1, columns, outputs, stream);
 }
 
-void add_sums(const Queue& queue, std::int64_t columns, const float* x, float* sums) {
-  if (columns == 0) return;
-  ColumnOutputs outputs;
-  outputs.add(sums, 0);
-  launch_finish_columns(x, 1, 1, columns, outputs, static_cast<cudaStream_t>(queue.stream));
-}
-
 template void add_column_sums(const Queue&, std::int64_t, std::int64_t, std::int64_t, const float*,
                               float*);
 template void add_column_sums(const Queue&, std::int64_t, std::int64_t, std::int64_t, const bf16*,

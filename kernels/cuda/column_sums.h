@@ -13,7 +13,4 @@ template <typename T>
 void add_column_sums(const Queue& queue, std::int64_t rows, std::int64_t columns,
                      std::int64_t stride, const T* x, float* sums);
 
-// sums[j] += x[j].
-void add_sums(const Queue& queue, std::int64_t columns, const float* x, float* sums);
-
 }  // namespace tessera::kernels::cuda

@@ -61,9 +61,8 @@ std::string GemmShape::key() const {
          (transpose_a ? "T" : "N") + (transpose_b ? "T" : "N") + " " + std::to_string(m) + " " +
          std::to_string(n) + " " + std::to_string(k) + " ld " + std::to_string(lda) + " " +
          std::to_string(ldb) + " " + std::to_string(ldd) + (bias ? " bias" : "") +
-         (sums ? " sums" : "") + (add ? " add" : "") +
-         (ldc && ldc != ldd ? " from " + std::to_string(ldc) : "") + " align " +
-         std::to_string(alignment);
+         (add ? " add" : "") + (ldc && ldc != ldd ? " from " + std::to_string(ldc) : "") +
+         " align " + std::to_string(alignment);
 }
 
 int common_alignment(std::initializer_list<const void*> pointers) {
@@ -99,9 +98,8 @@ void GemmPlan::describe(const GemmShape& shape) {
   };
   set(CUBLASLT_MATMUL_DESC_TRANSA, shape.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(CUBLASLT_MATMUL_DESC_TRANSB, shape.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
-  if (shape.bias || shape.sums) {
-    set(CUBLASLT_MATMUL_DESC_EPILOGUE,
-        shape.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_BGRADB);
+  if (shape.bias) {
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type_of(shape.output));
     // Choosing an algorithm reads this address for its alignment alone, and every run sets its own:
     // an address that is aligned as well as the shape promises and no better.
@@ -164,10 +162,7 @@ void GemmPlan::choose(const Queue& queue, const GemmShape& shape, const GemmOper
       cublasLtMatmulAlgoGetHeuristic(libraries.lt, operation_.get(), a_.get(), b_.get(), c_.get(),
                                      d_.get(), preference, kCandidates, candidates.data(), &found);
   cublasLtMatmulPreferenceDestroy(preference);
-  if (status != CUBLAS_STATUS_SUCCESS || found == 0) {
-    refusal_ = status != CUBLAS_STATUS_SUCCESS ? status : CUBLAS_STATUS_NOT_SUPPORTED;
-    return;
-  }
+  if (status != CUBLAS_STATUS_SUCCESS || found == 0) fail("has no algorithm for it", status);
 
   algorithm_ = candidates[0].algo;
   double best = 0;
@@ -183,19 +178,16 @@ void GemmPlan::choose(const Queue& queue, const GemmShape& shape, const GemmOper
       best = time;
       algorithm_ = candidate;
     }
-    if (std::isinf(best)) {
-      refusal_ = status;
-      return;
-    }
+    if (std::isinf(best)) fail("runs none of its algorithms for it", status);
   }
   libraries.algorithms.set(key_, {to_text(algorithm_), best});
 }
 
 cublasStatus_t GemmPlan::enqueue(const Queue& queue, const GemmOperands& operands,
                                  const cublasLtMatmulAlgo_t& algorithm) const {
-  if (const void* vector = operands.bias ? operands.bias : operands.sums) {
+  if (operands.bias) {
     const cublasStatus_t status = cublasLtMatmulDescSetAttribute(
-        operation_.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, &vector, sizeof(vector));
+        operation_.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, &operands.bias, sizeof(operands.bias));
     if (status != CUBLAS_STATUS_SUCCESS) return status;
   }
   return cublasLtMatmul(
@@ -206,25 +198,19 @@ cublasStatus_t GemmPlan::enqueue(const Queue& queue, const GemmOperands& operand
 }
 
 void GemmPlan::run(const Queue& queue, const GemmOperands& operands) const {
-  if (!usable()) fail("has no algorithm for it", refusal_);
   if (const cublasStatus_t status = enqueue(queue, operands, algorithm_);
       status != CUBLAS_STATUS_SUCCESS)
     fail("does not run it", status);
 }
 
-const GemmPlan& plan_gemm(const Queue& queue, const GemmShape& shape,
-                          const GemmOperands& operands) {
+void run_gemm(const Queue& queue, const GemmShape& shape, const GemmOperands& operands) {
+  if (shape.m == 0 || shape.n == 0) return;
+  TESSERA_CHECK(shape.k > 0);
   const std::string key = shape.key();
   if (!queue.libraries) throw Error(Category::device, key + ": no libraries opened");
   std::shared_ptr<GemmPlan>& plan = queue.libraries->gemm_plans[key];
   if (!plan) plan = std::make_shared<GemmPlan>(queue, shape, operands);
-  return *plan;
-}
-
-void run_gemm(const Queue& queue, const GemmShape& shape, const GemmOperands& operands) {
-  if (shape.m == 0 || shape.n == 0) return;
-  TESSERA_CHECK(shape.k > 0);
-  plan_gemm(queue, shape, operands).run(queue, operands);
+  plan->run(queue, operands);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -28,7 +28,6 @@ struct GemmShape {
   std::int64_t ldc = 0;  // 0: D's; another one only where C and D are different memory
   bool bias = false;     // [m], added to every column of D
   bool add = false;      // beta is not zero
-  bool sums = false;     // also [n] = sums over k of op(B), in the output's type; excludes bias
   int alignment = 16;    // bytes that all pointers are multiples of
 
   // "gemm bf16 -> f32 TN 3072 768 32768 ld 768 768 3072 bias add align 16"
@@ -37,7 +36,7 @@ struct GemmShape {
 
 struct GemmOperands {
   const void *a = nullptr, *b = nullptr, *c = nullptr, *bias = nullptr;  // c: null for d
-  void *d = nullptr, *sums = nullptr;
+  void* d = nullptr;
   float alpha = 1, beta = 0;
 };
 
@@ -45,8 +44,6 @@ class GemmPlan {
  public:
   GemmPlan(const Queue& queue, const GemmShape& shape, const GemmOperands& operands);
 
-  // False where the library has no algorithm.
-  bool usable() const { return refusal_ == CUBLAS_STATUS_SUCCESS; }
   // Error{device} with the shape and the library's reason.
   void run(const Queue& queue, const GemmOperands& operands) const;
 
@@ -68,13 +65,9 @@ class GemmPlan {
   std::unique_ptr<cublasLtMatmulDescOpaque_t, Destroy> operation_;
   Layout a_, b_, c_, d_;
   cublasLtMatmulAlgo_t algorithm_{};
-  cublasStatus_t refusal_ = CUBLAS_STATUS_SUCCESS;
 };
 
-// The plan of a shape, made at its first use and kept; `operands` serve to measure.
-const GemmPlan& plan_gemm(const Queue& queue, const GemmShape& shape, const GemmOperands& operands);
-
-// Runs the product by its plan.
+// Runs the product, making (and keeping) the plan at a shape's first use.
 void run_gemm(const Queue& queue, const GemmShape& shape, const GemmOperands& operands);
 
 // Largest of 16, 8, 4, 2 that divides all addresses (null ones count as aligned).

@@ -227,38 +227,6 @@ TYPED_TEST(LinearGpu, ARecordedChoiceGivesTheSameBits) {
   }
 }
 
-// The bias gradient from the weight gradient's epilogue, whichever is faster here.
-TYPED_TEST(LinearGpu, BiasGradientFromTheEpilogue) {
-  using T = TypeParam;
-  using Run = LayerRun<T>;
-  const Run layer;
-  Queue queue = this->queue();
-  layer.run(queue);
-  std::string record = algorithms(*queue.libraries).to_json();
-  const std::string pass = "\"pass\"";
-  const std::size_t at = record.find(pass);
-  ASSERT_NE(at, std::string::npos) << record;
-  record.replace(at, pass.size(), "\"epilogue\"");
-
-  const LibrariesHandle forced = open_libraries();
-  algorithms(*forced) = Algorithms::from_json(record, "test");
-  queue.libraries = forced.get();
-  std::vector<float> first;
-  try {
-    first = layer.once(queue);
-  } catch (const Error& error) {
-    ASSERT_EQ(error.category(), Category::device) << error.what();
-    GTEST_SKIP() << error.what();
-  }
-  std::vector<double> gw(Run::kOut * Run::kIn), gb(Run::kOut);
-  cpu::linear_backward<double>({Run::kRows, Run::kIn, Run::kOut, layer.x.as_double.data(),
-                                layer.w.as_double.data(), layer.dy.as_double.data(), nullptr,
-                                gw.data(), gb.data()});
-  EXPECT_LE(relative_error(layer.dw.host(), gw), tolerance<float>(Run::kRows));
-  EXPECT_LE(relative_error(layer.db.host(), gb), tolerance<float>(Run::kRows));
-  EXPECT_EQ(layer.once(queue), first);
-}
-
 TYPED_TEST(LinearGpu, RefusesARecordThatIsNoAlgorithm) {
   const LayerRun<TypeParam> layer;
   Queue queue = this->queue();
