@@ -1,9 +1,7 @@
 #include "kernels/cuda/gemm_plan.h"
 
 #include <array>
-#include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "core/device_memory.h"
 #include "core/error.h"
@@ -13,7 +11,7 @@
 namespace tessera::kernels::cuda {
 namespace {
 
-constexpr int kCandidates = 16;
+constexpr int kCandidates = 32;
 
 cudaDataType_t type_of(Number number) {
   return number == Number::bf16 ? CUDA_R_16BF : CUDA_R_32F;
@@ -167,18 +165,14 @@ void GemmPlan::choose(const Queue& queue, const GemmShape& shape, const GemmOper
   algorithm_ = candidates[0].algo;
   double best = 0;
   if (may_measure(queue)) {
-    best = std::numeric_limits<double>::infinity();
-    for (int i = 0; i < found; ++i) {
-      const cublasLtMatmulAlgo_t& candidate = candidates[static_cast<std::size_t>(i)].algo;
-      const double time = median_microseconds(static_cast<cudaStream_t>(queue.stream), [&] {
-        status = enqueue(queue, operands, candidate);
-        return status == CUBLAS_STATUS_SUCCESS;
-      });
-      if (time >= best) continue;
-      best = time;
-      algorithm_ = candidate;
-    }
-    if (std::isinf(best)) fail("runs none of its algorithms for it", status);
+    const auto run = [&](int i) {
+      status = enqueue(queue, operands, candidates[static_cast<std::size_t>(i)].algo);
+      return status == CUBLAS_STATUS_SUCCESS;
+    };
+    const Fastest fastest = find_fastest(static_cast<cudaStream_t>(queue.stream), found, run);
+    if (fastest.candidate < 0) fail("runs none of its algorithms for it", status);
+    algorithm_ = candidates[static_cast<std::size_t>(fastest.candidate)].algo;
+    best = fastest.microseconds;
   }
   libraries.algorithms.set(key_, {to_text(algorithm_), best});
 }

@@ -12,7 +12,14 @@ namespace tessera::kernels::cuda {
 // The queue's libraries allow measuring and its stream is not being captured.
 bool may_measure(const Queue& queue);
 
-// Median of several runs after one that does not count; infinite once `run` returns false.
-double median_microseconds(cudaStream_t stream, const std::function<bool()>& run);
+struct Fastest {
+  int candidate = -1;  // -1: none runs
+  double microseconds = 0;
+};
+
+// Which of `candidates` runs fastest. Runs follow one another without gaps, under load as in
+// training; the few best of a first round run once more in turns, so that one disturbance does not
+// decide. `run` returns false for a candidate that cannot.
+Fastest find_fastest(cudaStream_t stream, int candidates, const std::function<bool(int)>& run);
 
 }  // namespace tessera::kernels::cuda
