@@ -1,7 +1,7 @@
 // Linear layer, weights as PyTorch stores them.
 //
 // forward:  y = x W^T + b + a         x [rows, in], W [out, in], b [out] or null, y [rows, out],
-//                                     a [rows, out] or null, may be y (a residual stream)
+//                                     a [rows, out] or null, may be y where y's rows are packed
 // backward: dx = dy W                 (skipped when dx is null)
 //           dW += dy^T x              (skipped when dweight is null)
 //           db += sum of dy's rows    (skipped when dbias is null)

@@ -1,5 +1,5 @@
 // General attention on CUDA: which kernel takes a shape, and how many windows a backward takes at a
-// time; and float's long windows of training in terms of it.
+// time; and long windows of training in terms of it.
 #include "kernels/attention.h"
 
 #include <algorithm>
@@ -82,13 +82,13 @@ template void attention_backward(const Queue&, const AttentionBackward<bf16>&);
 // Long windows of training on the scalar units.
 
 template <typename T>
-std::int64_t flash_attention_workspace(const WindowAttentionShape<T>& s) {
+std::int64_t scalar_attention_workspace(const WindowAttentionShape<T>& s) {
   const std::int64_t each = window_bytes(s.heads, s.length);
   return std::min(s.windows * each, std::max(kWorkspaceBytes, each));
 }
 
 template <typename T>
-void flash_attention_forward(const WindowAttentionForward<T>& args, cudaStream_t stream) {
+void scalar_attention_forward(const WindowAttentionForward<T>& args, cudaStream_t stream) {
   const WindowAttentionShape<T>& s = args.shape;
   const T *q = args.qkv, *k = q + s.head_size, *v = k + s.head_size;
   attention_forward<T>({Device::cuda, stream},
@@ -97,23 +97,39 @@ void flash_attention_forward(const WindowAttentionForward<T>& args, cudaStream_t
 }
 
 template <typename T>
-void flash_attention_backward(const WindowAttentionBackward<T>& args, std::byte* workspace,
-                              cudaStream_t stream) {
+void scalar_attention_backward(const WindowAttentionBackward<T>& args, std::byte* workspace,
+                               cudaStream_t stream) {
   const WindowAttentionShape<T>& s = args.shape;
   const T *q = args.qkv, *k = q + s.head_size, *v = k + s.head_size;
   T *dq = args.dqkv, *dk = dq + s.head_size, *dv = dk + s.head_size;
-  attention_backward<T>({Device::cuda, stream, workspace, flash_attention_workspace(s)},
+  attention_backward<T>({Device::cuda, stream, workspace, scalar_attention_workspace(s)},
                         {fused_attention_shape(s.windows, s.length, s.heads, s.head_size), q, k, v,
                          nullptr, args.out, args.lse, args.dout, dq, dk, dv});
 }
 
-template std::int64_t flash_attention_workspace(const WindowAttentionShape<float>&);
-template void flash_attention_forward(const WindowAttentionForward<float>&, cudaStream_t);
-template void flash_attention_backward(const WindowAttentionBackward<float>&, std::byte*,
-                                       cudaStream_t);
-template std::int64_t flash_attention_workspace(const WindowAttentionShape<bf16>&);
-template void flash_attention_forward(const WindowAttentionForward<bf16>&, cudaStream_t);
-template void flash_attention_backward(const WindowAttentionBackward<bf16>&, std::byte*,
-                                       cudaStream_t);
+#define TESSERA_SCALAR_ATTENTION(T)                                                       \
+  template std::int64_t scalar_attention_workspace(const WindowAttentionShape<T>&);       \
+  template void scalar_attention_forward(const WindowAttentionForward<T>&, cudaStream_t); \
+  template void scalar_attention_backward(const WindowAttentionBackward<T>&, std::byte*,  \
+                                          cudaStream_t)
+
+TESSERA_SCALAR_ATTENTION(float);
+TESSERA_SCALAR_ATTENTION(bf16);
+#undef TESSERA_SCALAR_ATTENTION
+
+template <>
+std::int64_t flash_attention_workspace<float>(const WindowAttentionShape<float>& shape) {
+  return scalar_attention_workspace(shape);
+}
+template <>
+void flash_attention_forward<float>(const WindowAttentionForward<float>& args,
+                                    cudaStream_t stream) {
+  scalar_attention_forward(args, stream);
+}
+template <>
+void flash_attention_backward<float>(const WindowAttentionBackward<float>& args,
+                                     std::byte* workspace, cudaStream_t stream) {
+  scalar_attention_backward(args, workspace, stream);
+}
 
 }  // namespace tessera::kernels::cuda

@@ -1,11 +1,11 @@
 // Choosing between the native kernels and cuDNN's: recorded, measured, or by rule.
 #include "kernels/cuda/attention_choice.h"
 
-#include <algorithm>
-#include <limits>
+#include <array>
 
 #include "core/error.h"
 #include "kernels/cuda/libraries.cuh"
+#include "kernels/cuda/timing.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -20,46 +20,6 @@ const char* name(AttentionPath path) {
 std::string key(AttentionPass pass, const CudnnAttentionShape& shape) {
   return std::string("attention ") + (pass == AttentionPass::forward ? "forward" : "backward") +
          " bf16 " + shape.describe();
-}
-
-void check_cuda(cudaError_t error, const std::string& what) {
-  if (error != cudaSuccess) throw Error(Category::device, what + ": " + cudaGetErrorString(error));
-}
-
-bool is_capturing(cudaStream_t stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check_cuda(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
-  return status != cudaStreamCaptureStatusNone;
-}
-
-class Event {
- public:
-  Event() { check_cuda(cudaEventCreate(&event_), "cudaEventCreate"); }
-  ~Event() { cudaEventDestroy(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  cudaEvent_t get() const { return event_; }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
-// Microseconds of one run, the least of several after one that is not counted.
-double measure(cudaStream_t stream, const std::function<void()>& run) {
-  constexpr int kRuns = 5;
-  const Event begin, end;
-  double least = std::numeric_limits<double>::infinity();
-  run();
-  for (int i = 0; i < kRuns; ++i) {
-    check_cuda(cudaEventRecord(begin.get(), stream), "cudaEventRecord");
-    run();
-    check_cuda(cudaEventRecord(end.get(), stream), "cudaEventRecord");
-    check_cuda(cudaEventSynchronize(end.get()), "cudaEventSynchronize");
-    float milliseconds = 0;
-    check_cuda(cudaEventElapsedTime(&milliseconds, begin.get(), end.get()), "cudaEventElapsedTime");
-    least = std::min(least, 1000 * static_cast<double>(milliseconds));
-  }
-  return least;
 }
 
 void need_cudnn(const Queue& queue, AttentionPass pass, const CudnnAttentionShape& shape) {
@@ -112,15 +72,16 @@ AttentionPath choose_attention(const Queue& queue, AttentionPass pass, Attention
     if (choice == AttentionKernel::automatic) record(queue, key(pass, shape), *path, 0);
     return *path;
   }
-  const auto stream = static_cast<cudaStream_t>(queue.stream);
   AttentionPath chosen = AttentionPath::cudnn;
   double least = 0;
-  if (queue.libraries->may_measure && !is_capturing(stream)) {
-    least = std::numeric_limits<double>::infinity();
-    for (const AttentionPath path : {AttentionPath::native, AttentionPath::cudnn}) {
-      const double microseconds = measure(stream, [&] { run(path); });
-      if (microseconds < least) least = microseconds, chosen = path;
-    }
+  if (may_measure(queue)) {
+    constexpr std::array kPaths = {AttentionPath::native, AttentionPath::cudnn};
+    const Fastest fastest = find_fastest(static_cast<cudaStream_t>(queue.stream), 2, [&](int i) {
+      run(kPaths[static_cast<std::size_t>(i)]);
+      return true;
+    });
+    chosen = kPaths[static_cast<std::size_t>(fastest.candidate)];
+    least = fastest.microseconds;
   }
   record(queue, key(pass, shape), chosen, least);
   return chosen;

@@ -16,15 +16,26 @@ struct Copy {
   std::int64_t to_group, to_batch, total;
 };
 
+constexpr int kAhead = 4;  // loads of a thread in flight together
+
 template <typename V>
 __global__ void copy(const Copy<V> a) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-#pragma unroll 4
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-       i < a.total; i += step) {
-    const std::int64_t group = i / a.count, e = i % a.count;
-    const std::int64_t b = group / a.groups, g = group % a.groups;
-    a.to[b * a.to_batch + g * a.to_group + e] = a.from[b * a.from_batch + g * a.from_group + e];
+       i < a.total; i += kAhead * step) {
+    V x[kAhead];
+    std::int64_t to[kAhead];
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k) {
+      if (i + k * step >= a.total) continue;
+      const std::int64_t group = (i + k * step) / a.count, e = (i + k * step) % a.count;
+      const std::int64_t b = group / a.groups, g = group % a.groups;
+      to[k] = b * a.to_batch + g * a.to_group + e;
+      x[k] = a.from[b * a.from_batch + g * a.from_group + e];
+    }
+#pragma unroll
+    for (int k = 0; k < kAhead; ++k)
+      if (i + k * step < a.total) a.to[to[k]] = x[k];
   }
 }
 
@@ -40,7 +51,7 @@ void launch(const CopyRows<T>& a, std::int64_t lanes, cudaStream_t stream) {
                      a.to_group / lanes,
                      a.to_batch / lanes,
                      a.batches * a.groups * count};
-  copy<<<grid_blocks(args.total), kBlockThreads, 0, stream>>>(args);
+  copy<<<grid_blocks((args.total + kAhead - 1) / kAhead), kBlockThreads, 0, stream>>>(args);
   check_launch("copy_rows");
 }
 

@@ -27,7 +27,7 @@ void gemm(const Queue& queue, const Gemm<T>& args) {
   shape.k = args.k;
   shape.lda = args.ldb;
   shape.ldb = args.lda;
-  shape.ldc = args.ldc;
+  shape.ldd = args.ldc;
   shape.add = args.beta != 0;
   shape.alignment = common_alignment({args.a, args.b, args.c});
   run_gemm(queue, shape,
@@ -44,10 +44,11 @@ void linear_forward(const Queue& queue, const LinearForward<T>& args) {
   shape.m = args.out;
   shape.n = args.rows;
   shape.k = shape.lda = shape.ldb = args.in;
-  shape.ldc = args.y_stride ? args.y_stride : args.out;
+  shape.ldd = args.y_stride ? args.y_stride : args.out;
+  shape.ldc = args.add ? args.out : 0;
   shape.bias = args.bias != nullptr;
   shape.add = args.add != nullptr;
-  TESSERA_CHECK(!args.add || shape.ldc == args.out);
+  TESSERA_CHECK(!args.add || args.add != args.y || shape.ldd == args.out);
   shape.alignment = common_alignment({args.x, args.weight, args.bias, args.add, args.y});
   run_gemm(queue, shape,
            {args.weight, args.x, args.add, args.bias, args.y, 1.0f, args.add ? 1.0f : 0.0f});
@@ -60,7 +61,7 @@ void linear_backward(const Queue& queue, const LinearBackward<T>& args) {
     // dx^T [in, rows] = W^T dy^T.
     GemmShape shape;
     shape.input = shape.output = number_of<T>();
-    shape.m = shape.lda = shape.ldc = args.in;
+    shape.m = shape.lda = shape.ldd = args.in;
     shape.n = args.rows;
     shape.k = args.out;
     shape.ldb = stride;
@@ -73,7 +74,7 @@ void linear_backward(const Queue& queue, const LinearBackward<T>& args) {
     shape.input = number_of<T>();
     shape.output = Number::f32;
     shape.transpose_b = true;
-    shape.m = shape.lda = shape.ldc = args.in;
+    shape.m = shape.lda = shape.ldd = args.in;
     shape.n = args.out;
     shape.k = args.rows;
     shape.ldb = stride;

@@ -5,52 +5,67 @@
 namespace tessera::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+// Blocks a processor, which bounds the registers.
+constexpr int resident(int length) {
+  return length <= 2 ? 8 : length == 3 ? 6 : length <= 5 ? 4 : length <= 7 ? 3 : 2;
+}
 
 template <int length, int lanes>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kTinyThreads, resident(length))
     forward(const WindowAttentionForward<bf16> a, float scale) {
-  const TinyPlace<length, lanes> at(a.shape);
-  const bf16* base = a.qkv + at.qkv;
-  constexpr int kHead = TinyPlace<length, lanes>::kHead;
+  using Place = TinyPlace<length, lanes>;
+  const Place at(a.shape);
+  const bf16* from = a.qkv + at.qkv_offset();
   uint4 q[length], k[length], v[length];
-#pragma unroll
-  for (int i = 0; i < length; ++i) {
-    q[i] = load_rotated(at, a.shape, base + i * at.row, i);
-    k[i] = load_rotated(at, a.shape, base + i * at.row + kHead, i);
-    v[i] = load_raw(base + i * at.row + 2 * kHead);
-  }
+  load_rows(q, from, at.row);
+  load_rows(k, from + Place::kHead, at.row);
+  load_rows(v, from + 2 * Place::kHead, at.row);
+  __syncwarp();
+  rotate_rows(q, k, at, a.shape, from);
   float p[length * (length + 1) / 2], lse[length];
   probabilities<length, lanes>(q, k, p, lse, scale);
-  if (!at.inside) return;
+  bf16* to = a.out + at.out_offset();
 #pragma unroll
   for (int i = 0; i < length; ++i) {
-    float out[8] = {};
+    float out[kTinyPart] = {};
 #pragma unroll
     for (int j = 0; j <= i; ++j) {
-      float x[8];
+      float x[kTinyPart];
       unpack<bf16>(v[j], x);
 #pragma unroll
-      for (int e = 0; e < 8; ++e) out[e] = fmaf(p[i * (i + 1) / 2 + j], x[e], out[e]);
+      for (int e = 0; e < kTinyPart; ++e) out[e] = fmaf(p[tiny_entry(i, j)], x[e], out[e]);
     }
-    store(a.out + at.out + i * at.out_row, out);
-    if (a.lse && at.part == 0) a.lse[at.pair * length + i] = lse[i];
+    store_part(to + i * at.out_row, out, at.inside());
+  }
+  if (!a.lse || !at.inside()) return;
+  // Lane n of the group writes rows n, n + lanes, ...
+  const int lane = at.part / kTinyPart;
+  float* lse_to = a.lse + static_cast<std::int64_t>(at.first + at.mine) * length;
+#pragma unroll
+  for (int begin = 0; begin < length; begin += lanes) {
+    float mine = 0.0f;
+#pragma unroll
+    for (int i = begin; i < length && i < begin + lanes; ++i)
+      if (lane == i - begin) mine = lse[i];
+    if (begin + lane < length) lse_to[begin + lane] = mine;
   }
 }
 
 }  // namespace
 
 bool tiny_attention_takes(const WindowAttentionShape<bf16>& s) {
-  const std::int64_t half = s.rotary / 2;
+  constexpr std::int64_t kMostPairs = std::int64_t{1} << 30;
   return s.length <= kTinyLength &&
-         (s.head_size == 32 || s.head_size == 64 || s.head_size == 128) && half % kTinyPart == 0;
+         (s.head_size == 32 || s.head_size == 64 || s.head_size == 128) &&
+         s.rotary / 2 % kTinyPart == 0 && s.windows * s.heads <= kMostPairs;
 }
 
 void tiny_attention_forward(const WindowAttentionForward<bf16>& args, cudaStream_t stream) {
   if (args.shape.windows * args.shape.heads == 0) return;
   tiny_dispatch(args.shape, [&](auto length, auto lanes) {
     forward<decltype(length)::value, decltype(lanes)::value>
-        <<<tiny_blocks(args.shape, kThreads), kThreads, 0, stream>>>(args, tiny_scale(args.shape));
+        <<<static_cast<unsigned>(tiny_blocks(args.shape)), kTinyThreads, 0, stream>>>(
+            args, tiny_scale(args.shape));
   });
   check_launch("tiny attention forward");
 }

@@ -58,13 +58,16 @@ void add_bias(const Queue& queue, const WindowAttentionBackward<T>& args) {
                     static_cast<const T*>(args.dqkv), args.dbias);
 }
 
-template <typename T>
-void native_backward(const Queue& queue, const WindowAttentionBackward<T>& args) {
-  const std::int64_t needed = native_workspace(args.shape);
+void need_workspace(const Queue& queue, std::int64_t needed) {
   if (needed > queue.workspace_bytes)
     throw Error(Category::device, "window_attention_backward: needs " + std::to_string(needed) +
                                       " bytes of workspace, the queue has " +
                                       std::to_string(queue.workspace_bytes));
+}
+
+template <typename T>
+void native_backward(const Queue& queue, const WindowAttentionBackward<T>& args) {
+  need_workspace(queue, native_workspace(args.shape));
   if constexpr (std::is_same_v<T, bf16>)
     if (hopper_attention_takes(args.shape))
       return hopper_attention_backward(args, queue.workspace,
@@ -98,8 +101,9 @@ void window_attention_backward(const Queue& queue, const WindowAttentionBackward
   if (is_empty(args.shape)) return;
   if constexpr (std::is_same_v<T, bf16>)
     if (tiny_attention_takes(args.shape)) {
-      tiny_attention_backward(args, static_cast<cudaStream_t>(queue.stream));
-      return add_bias(queue, args);
+      need_workspace(queue, tiny_attention_workspace(args.shape));
+      return tiny_attention_backward(args, queue.workspace,
+                                     static_cast<cudaStream_t>(queue.stream));
     }
   const auto native = [&] {
     native_backward(queue, args);
@@ -127,7 +131,7 @@ std::int64_t window_attention_workspace(const Queue& queue, const WindowAttentio
   if (is_empty(shape)) return 0;
   std::int64_t most = 0;
   if constexpr (std::is_same_v<T, bf16>) {
-    if (tiny_attention_takes(shape)) return 0;
+    if (tiny_attention_takes(shape)) return tiny_attention_workspace(shape);
     const CudnnAttentionShape key = cudnn_shape(shape);
     for (const AttentionPass pass : {AttentionPass::forward, AttentionPass::backward}) {
       const AttentionPaths paths = attention_paths(queue, pass, shape.choice, key);
