@@ -35,7 +35,8 @@ struct AdamW {
   std::int64_t slice_count = 0;
   const AdamWStep* step = nullptr;  // queue's memory
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;
-  // Bases that slice offsets count from.
+  // Bases: a slice is at its offset in gradient and working, at offset - shift in m and v. Where
+  // working is given, parameter is a master copy that lies as m and v do; else it is at its offset.
   Wide<T>*parameter = nullptr, *m = nullptr, *v = nullptr;
   const Wide<T>* gradient = nullptr;
   T* working = nullptr;  // or null

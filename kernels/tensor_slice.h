@@ -11,6 +11,8 @@ struct TensorSlice {
   std::int64_t count = 0;
   std::int32_t tensor = 0;  // index of the tensor
   float weight_decay = 0;
+  std::int64_t shift =
+      0;  // optimizer state of the slice is at offset - shift: it is kept without gaps
 };
 
 // Slices in a list for CUDA hold at most this many elements (a thread block's work).

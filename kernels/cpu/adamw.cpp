@@ -19,11 +19,12 @@ void one(const AdamW<T>& a, const TensorSlice& slice) {
   const T keep = static_cast<T>(1 - step.lr * static_cast<double>(slice.weight_decay));
   const T rate = static_cast<T>(step.rate), root = static_cast<T>(step.root);
   const T eps = static_cast<T>(a.eps), scale = static_cast<T>(step.scale);
+  const std::int64_t state = slice.offset - slice.shift;
   parallel_ranges(slice.count, kLanes<T>, kSerialElements,
                   [&](std::int64_t begin, std::int64_t end) {
-                    T* const p = a.parameter + slice.offset;
-                    T* const ms = a.m + slice.offset;
-                    T* const vs = a.v + slice.offset;
+                    T* const p = a.parameter + (a.working ? state : slice.offset);
+                    T* const ms = a.m + state;
+                    T* const vs = a.v + state;
                     const T* const gs = a.gradient + slice.offset;
 #pragma omp simd
                     for (std::int64_t i = begin; i < end; ++i) {

@@ -31,8 +31,9 @@ __global__ void __launch_bounds__(kBlockThreads) update(const AdamW<T> a) {
                   static_cast<float>(step.root),
                   static_cast<float>(a.eps),
                   static_cast<float>(step.scale)};
-  float* p = a.parameter + slice.offset;
-  float *m = a.m + slice.offset, *v = a.v + slice.offset;
+  const std::int64_t state = slice.offset - slice.shift;
+  float* p = a.parameter + (a.working ? state : slice.offset);
+  float *m = a.m + state, *v = a.v + state;
   const float* g = a.gradient + slice.offset;
   T* working = a.working ? a.working + slice.offset : nullptr;
   const auto address = reinterpret_cast<std::uintptr_t>(p) | reinterpret_cast<std::uintptr_t>(m) |

@@ -14,11 +14,26 @@
 
 namespace tessera::model {
 
-// Builds the pieces and declares their parameters in `table`, in order. Nothing is allocated beyond
-// rotary tables.
+// A run of pieces of the model's list.
+struct PieceRange {
+  std::int64_t begin = 0, end = 0;
+  bool operator==(const PieceRange&) const = default;
+};
+// Pieces of a model.
+std::int64_t piece_count(const ModelConfig& config);
+
+// Builds the pieces of `range` and declares their parameters in `table`, in order. Nothing is
+// allocated beyond rotary tables.
+template <typename T>
+std::vector<std::unique_ptr<Piece<T>>> make_pieces(const ModelConfig& config, PieceRange range,
+                                                   ParameterTable& table,
+                                                   const ModelOptions& options = {});
+
 template <typename T>
 std::vector<std::unique_ptr<Piece<T>>> make_pieces(const ModelConfig& config, ParameterTable& table,
-                                                   const ModelOptions& options = {});
+                                                   const ModelOptions& options = {}) {
+  return make_pieces<T>(config, {0, piece_count(config)}, table, options);
+}
 
 // Targets of one full sample without padding: L - 1 (vanilla) or L - L_B (block).
 std::int64_t targets_a_sample(const ModelConfig& config);

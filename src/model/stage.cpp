@@ -8,32 +8,76 @@
 
 namespace tessera::model {
 
+void StageScratch::reserve(MemoryPlan& plan) {
+  gradient_a = plan.reserve("activation gradients", gradient_bytes, 1);
+  gradient_b = plan.reserve("activation gradients", gradient_bytes, 1);
+  scratch = plan.reserve("scratch", scratch_bytes, 1);
+}
+
 template <typename T>
 Stage<T>::Stage(const ModelConfig& config, std::int64_t sequences, std::int64_t slots,
                 const ModelOptions& options, kernels::Queue queue)
+    : Stage(config, {0, piece_count(config)}, sequences, slots, options, queue) {}
+
+template <typename T>
+Stage<T>::Stage(const ModelConfig& config, PieceRange range, std::int64_t sequences,
+                std::int64_t slots, const ModelOptions& options, kernels::Queue queue)
     : config_(config),
       sequences_(sequences),
       slots_(slots),
       queue_(queue),
-      pieces_(make_pieces<T>(config, table_, options)),
-      in_flight_(static_cast<std::size_t>(slots)) {}
+      pieces_(make_pieces<T>(config, range, table_, options)),
+      in_flight_(static_cast<std::size_t>(slots)) {
+  if (range.begin == 0) return;
+  ParameterTable elsewhere;
+  before_ =
+      std::move(make_pieces<T>(config, {range.begin - 1, range.begin}, elsewhere, options).front());
+}
 
 template <typename T>
 void Stage<T>::plan(MemoryPlan& plan) {
-  std::int64_t scratch_bytes = 0, widest = 0;
+  StageScratch scratch;
+  this->plan(plan, scratch);
+  scratch.reserve(plan);
+  use(scratch);
+}
+
+template <typename T>
+void Stage<T>::plan(MemoryPlan& plan, StageScratch& shared) {
+  std::int64_t widest = input_count(sequences_);
+  input_ = slot_plan_.template reserve<T>("activations", widest);
   for (const auto& piece : pieces_) {
     MemoryPlan scratch;
     piece->plan(sequences_, {slot_plan_, scratch, plan, queue_});
-    scratch_bytes = std::max(scratch_bytes, scratch.total_bytes());
+    shared.scratch_bytes = std::max(shared.scratch_bytes, scratch.total_bytes());
     const std::int64_t count = piece->output(sequences_).count();
     widest = std::max(widest, count);
     boundaries_.push_back(slot_plan_.template reserve<T>("activations", count));
   }
+  shared.gradient_bytes =
+      std::max(shared.gradient_bytes, widest * static_cast<std::int64_t>(sizeof(T)));
   for (std::int64_t s = 0; s < slots_; ++s)
     slot_memory_.push_back(plan.reserve("activations", slot_plan_.total_bytes(), 1));
-  gradient_a_ = plan.reserve<T>("activation gradients", widest);
-  gradient_b_ = plan.reserve<T>("activation gradients", widest);
-  scratch_ = plan.reserve("scratch", scratch_bytes, 1);
+}
+
+template <typename T>
+std::int64_t Stage<T>::input_count(std::int64_t sequences) const {
+  return before_ ? before_->output(sequences).count() : 0;
+}
+
+template <typename T>
+std::int64_t Stage<T>::output_count(std::int64_t sequences) const {
+  return pieces_.back()->output(sequences).count();
+}
+
+template <typename T>
+T* Stage<T>::input(std::int64_t slot) const {
+  return before_ ? at(slot, input_) : nullptr;
+}
+
+template <typename T>
+T* Stage<T>::output(std::int64_t slot) const {
+  return output_count(1) > 0 ? at(slot, boundaries_.back()) : nullptr;
 }
 
 template <typename T>
@@ -62,14 +106,19 @@ Pass<T> Stage<T>::pass(std::int64_t slot) {
   pass.parameters = parameters_;
   pass.gradients = gradients_;
   pass.saved = arena_->at<std::byte>(slot_memory_[static_cast<std::size_t>(slot)]);
-  pass.scratch = arena_->at<std::byte>(scratch_);
+  pass.scratch = arena_->at<std::byte>(scratch_.scratch);
   return pass;
 }
 
 template <typename T>
-T* Stage<T>::boundary(std::int64_t slot, std::size_t piece) {
+T* Stage<T>::at(std::int64_t slot, const Buffer& buffer) const {
   return reinterpret_cast<T*>(arena_->at<std::byte>(slot_memory_[static_cast<std::size_t>(slot)]) +
-                              boundaries_[piece].offset);
+                              buffer.offset);
+}
+
+template <typename T>
+T* Stage<T>::boundary(std::int64_t slot, std::size_t piece) const {
+  return piece == 0 ? input(slot) : at(slot, boundaries_[piece - 1]);
 }
 
 template <typename T>
@@ -81,26 +130,26 @@ void Stage<T>::forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode
   p.mode = mode;
   p.loss_weight = loss_weight;
   p.loss_sum = loss_sum;
-  const T* in = nullptr;
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     const TraceRange range(pieces_[i]->name());
-    T* out = boundary(slot, i);
-    pieces_[i]->forward(p, in, out);
-    in = out;
+    pieces_[i]->forward(p, boundary(slot, i), boundary(slot, i + 1));
     if (probe_) probe_(i, false);
   }
 }
 
 template <typename T>
-void Stage<T>::backward(std::int64_t slot) {
+void Stage<T>::backward(std::int64_t slot, const T* dout, T* din, PieceRange part) {
   const Pass<T> p = pass(slot);
-  T* dout = arena_->at<T>(gradient_a_);
-  T* din = arena_->at<T>(gradient_b_);
-  for (std::size_t i = pieces_.size(); i-- > 0;) {
-    const TraceRange range(pieces_[i]->name());
-    pieces_[i]->backward(p, i > 0 ? boundary(slot, i - 1) : nullptr, dout, i > 0 ? din : nullptr);
-    std::swap(dout, din);
-    if (probe_) probe_(i, true);
+  // The two buffers take turns, counted from the last piece.
+  T* const buffers[2] = {arena_->at<T>(scratch_.gradient_a), arena_->at<T>(scratch_.gradient_b)};
+  const auto last = static_cast<std::int64_t>(pieces_.size()) - 1;
+  for (std::int64_t i = part.end; i-- > part.begin;) {
+    const auto piece = static_cast<std::size_t>(i), turn = static_cast<std::size_t>(last - i) % 2;
+    const TraceRange range(pieces_[piece]->name());
+    const T* behind = i == last && dout ? dout : buffers[turn];
+    T* before = i > 0 ? buffers[1 - turn] : din;
+    pieces_[piece]->backward(p, boundary(slot, piece), behind, before);
+    if (probe_) probe_(piece, true);
   }
 }
 
@@ -108,18 +157,14 @@ template <typename T>
 std::vector<T> Stage<T>::logits(const MicroBatch& batch) {
   in_flight_[0] = batch;
   Pass<T> p = pass(0);
-  const T* in = nullptr;
-  for (std::size_t i = 0; i + 1 < pieces_.size(); ++i) {
-    T* out = boundary(0, i);
-    pieces_[i]->forward(p, in, out);
-    in = out;
-  }
+  for (std::size_t i = 0; i + 1 < pieces_.size(); ++i)
+    pieces_[i]->forward(p, boundary(0, i), boundary(0, i + 1));
   auto& head = dynamic_cast<Head<T>&>(*pieces_.back());
   const std::int64_t count = head.predicting_rows(batch.sequences) * config_.vocab;
   MemoryPlan plan;
   const Buffer buffer = plan.reserve<T>("logits", count);
   const Arena memory(plan, queue_.device);
-  head.logits(p, in, memory.at<T>(buffer));
+  head.logits(p, boundary(0, pieces_.size() - 1), memory.at<T>(buffer));
   std::vector<T> result(static_cast<std::size_t>(count));
   download(queue_.device, result.data(), memory.at<T>(buffer),
            count * static_cast<std::int64_t>(sizeof(T)), queue_.stream);

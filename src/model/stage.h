@@ -1,5 +1,5 @@
-// A run of pieces with its memory: what one rank computes. One stage is a whole model today; a
-// pipeline stage is the same class over fewer pieces.
+// A run of pieces with its memory: a whole model, or one virtual stage of a pipeline, whose first
+// boundary comes from elsewhere and whose last one goes elsewhere.
 //
 // plan() reserves everything in the caller's MemoryPlan, bind() points into the Arena made from it;
 // after that nothing allocates. A slot holds one micro-batch between its forward and its backward.
@@ -15,18 +15,32 @@
 
 namespace tessera::model {
 
+// Memory that lasts for one call, which stages of one queue may share.
+struct StageScratch {
+  std::int64_t scratch_bytes = 0, gradient_bytes = 0;  // of pieces; of each gradient buffer
+  Buffer scratch, gradient_a, gradient_b;
+  void reserve(MemoryPlan& plan);
+};
+
 template <typename T>
 class Stage {
  public:
   // All pieces of the model, for micro-batches of up to `sequences`.
   Stage(const ModelConfig& config, std::int64_t sequences, std::int64_t slots,
         const ModelOptions& options = {}, kernels::Queue queue = {});
+  // The pieces of `range`.
+  Stage(const ModelConfig& config, PieceRange range, std::int64_t sequences, std::int64_t slots,
+        const ModelOptions& options, kernels::Queue queue);
 
   const ModelConfig& config() const { return config_; }
   const ParameterTable& table() const { return table_; }
   std::int64_t sequences() const { return sequences_; }
 
+  // Everything; or what is kept alone, raising the needs of `scratch`, which the caller reserves
+  // and hands to use().
   void plan(MemoryPlan& plan);
+  void plan(MemoryPlan& plan, StageScratch& scratch);
+  void use(const StageScratch& scratch) { scratch_ = scratch; }
   // `flat_size` elements each, in the queue's memory; gradients may be null when only losses are
   // asked for. `queue` has its workspace (workspace_bytes() at least) from here on.
   void bind(const Arena& arena, const T* parameters, Wide<T>* gradients);
@@ -40,7 +54,21 @@ class Stage {
   void forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode,
                const Wide<T>* loss_weight, double* loss_sum);
   // Back through the micro-batch that `slot` holds; adds to the gradients.
-  void backward(std::int64_t slot);
+  void backward(std::int64_t slot) {
+    backward(slot, nullptr, nullptr, {0, static_cast<std::int64_t>(pieces_.size())});
+  }
+  // The same for a part of the pieces (counted within the stage), which are taken from the last to
+  // the first: the parts of one backward follow one another downwards. dout: gradient of output()
+  // (null behind the head); din: receives the gradient of input() (null for a model's first piece).
+  void backward(std::int64_t slot, const T* dout, T* din, PieceRange part);
+
+  // The boundary before the first piece and behind the last one, of `slot`; null where the model
+  // begins or ends.
+  T* input(std::int64_t slot) const;
+  T* output(std::int64_t slot) const;
+  // Elements of these for a micro-batch of `sequences`.
+  std::int64_t input_count(std::int64_t sequences) const;
+  std::int64_t output_count(std::int64_t sequences) const;
 
   // Called with a piece's number and "forward" or "backward" behind each; for measurements.
   using Probe = std::function<void(std::size_t piece, bool backward)>;
@@ -56,18 +84,23 @@ class Stage {
 
  private:
   Pass<T> pass(std::int64_t slot);
-  T* boundary(std::int64_t slot, std::size_t piece);
+  T* at(std::int64_t slot, const Buffer& buffer) const;
+  // Before piece `piece`.
+  T* boundary(std::int64_t slot, std::size_t piece) const;
 
   ModelConfig config_;
   std::int64_t sequences_, slots_;
   kernels::Queue queue_;
   ParameterTable table_;
   std::vector<std::unique_ptr<Piece<T>>> pieces_;
+  std::unique_ptr<Piece<T>>
+      before_;  // the piece whose output comes in; null where the model begins
 
   MemoryPlan slot_plan_;             // layout of one slot
-  std::vector<Buffer> boundaries_;   // within a slot, behind each piece but the head
+  Buffer input_;                     // within a slot
+  std::vector<Buffer> boundaries_;   // within a slot, behind each piece
   std::vector<Buffer> slot_memory_;  // one a slot
-  Buffer scratch_, gradient_a_, gradient_b_;
+  StageScratch scratch_;
   const Arena* arena_ = nullptr;
   const T* parameters_ = nullptr;
   Wide<T>* gradients_ = nullptr;

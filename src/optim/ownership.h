@@ -1,6 +1,7 @@
-// Who owns which part of the flat parameter space (pure). With ZeRO-1 each replica keeps optimizer
-// state for one contiguous slice; without it every replica keeps everything, but slices still say
-// who writes what into a checkpoint.
+// Who owns which part of the flat parameter space (pure). Gradients travel in buckets, and each
+// replica owns one of equal slices of every bucket. With ZeRO-1 it keeps optimizer state for its
+// slices alone; without, every replica keeps everything, but slices still say who writes what into
+// a checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -18,15 +19,35 @@ struct Segment {
   std::int64_t count() const { return end - begin; }
 };
 
-// Flat length padded so that `replicas` equal slices cover it.
-std::int64_t padded_size(std::int64_t flat_size, std::int64_t replicas);
-
 struct Slice {
   std::int64_t begin = 0, end = 0;  // of the padded flat space
+  std::int64_t count() const { return end - begin; }
+  bool operator==(const Slice&) const = default;
 };
-Slice owned_slice(std::int64_t flat_size, std::int64_t replica, std::int64_t replicas);
 
-// The tensors' parts in a slice, in table order.
-std::vector<Segment> segments(const model::ParameterTable& table, Slice slice);
+// Elements of a bucket unless something else is asked for: 32 MiB of fp32 gradients.
+inline constexpr std::int64_t kBucketElements = std::int64_t{1} << 23;
+
+// The flat space padded so that it divides into buckets, each of them into `replicas` slices of a
+// multiple of 16 elements.
+class Partition {
+ public:
+  Partition(std::int64_t flat_size, std::int64_t replicas,
+            std::int64_t bucket_elements = kBucketElements);
+
+  std::int64_t padded() const { return padded_; }
+  std::int64_t replicas() const { return replicas_; }
+  // In the order of the flat space; backward fills the last one first.
+  const std::vector<Slice>& buckets() const { return buckets_; }
+  // One slice of every bucket, in order.
+  std::vector<Slice> owned(std::int64_t replica) const;
+
+ private:
+  std::int64_t replicas_, padded_;
+  std::vector<Slice> buckets_;
+};
+
+// The tensors' parts in the slices (ascending), in table order.
+std::vector<Segment> segments(const model::ParameterTable& table, const std::vector<Slice>& slices);
 
 }  // namespace tessera::optim
