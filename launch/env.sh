@@ -27,4 +27,13 @@ if [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}" ] ||
   export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
 fi
 
+# NCCL: no multicast sums in the NVLink switch (NVLink SHARP). They need the host's fabric manager, which
+# containers and virtual machines often cannot reach; ranks then fail or hang at their start, and a
+# killed program can leave the switch unusable for others. Set 1 where they are known to work.
+export NCCL_NVLS_ENABLE="${NCCL_NVLS_ENABLE:-0}"
+
+# CUDA: hardware queues of a process (default 8). Streams that share one run in order, and a kernel that
+# waits for another rank must not stand before the work which that rank waits for.
+export CUDA_DEVICE_MAX_CONNECTIONS="${CUDA_DEVICE_MAX_CONNECTIONS:-32}"
+
 # Not set here: OMP_NUM_THREADS. Tessera computes the threads of a rank; set it to overrule that.

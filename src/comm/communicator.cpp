@@ -14,6 +14,9 @@ class Single : public Communicator {
   void broadcast(void*, std::int64_t) override {}
   std::vector<std::string> gather_text(const std::string& text) override { return {text}; }
   void barrier() override {}
+  std::unique_ptr<Communicator> split(std::int64_t color, std::int64_t) override {
+    return color < 0 ? nullptr : make_single();
+  }
 };
 
 }  // namespace

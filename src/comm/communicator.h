@@ -1,5 +1,5 @@
-// Collective communication behind one interface. The CPU transport is MPI; NCCL joins behind the
-// same interface for GPU memory.
+// The group of ranks behind one interface: small host-side collectives, and sub-groups. Arrays of a
+// device travel through comm/transport.h.
 //
 // Every rank of a communicator makes the same calls in the same order. Calls block until the data
 // may be used. Failures are Error{device} naming the operation. For one layout and message size the
@@ -33,6 +33,9 @@ class Communicator {
   // Everybody's text, in rank order, on rank 0 (empty elsewhere).
   virtual std::vector<std::string> gather_text(const std::string& text) = 0;
   virtual void barrier() = 0;
+  // The ranks of equal color as a group of their own, in the order of their keys (equal keys: in
+  // this group's order). color < 0: in no group, null. Every rank calls it.
+  virtual std::unique_ptr<Communicator> split(std::int64_t color, std::int64_t key) = 0;
 };
 
 // Rank 0's text on every rank.
@@ -53,6 +56,8 @@ class Session {
   Communicator& world() { return *world_; }
   // Ranks of this job on this host.
   std::int64_t local_ranks() const { return local_ranks_; }
+  // This rank's number among them, from 0: which of the host's GPUs is its own.
+  std::int64_t local_rank() const { return local_rank_; }
   // Ends every rank with `code`; for errors that other ranks do not know of.
   [[noreturn]] static void abort(int code);
   // True between construction and destruction of a session with more than one rank.
@@ -61,7 +66,7 @@ class Session {
 
  private:
   bool owns_mpi_ = false;
-  std::int64_t local_ranks_ = 1;
+  std::int64_t local_ranks_ = 1, local_rank_ = 0;
   std::unique_ptr<Communicator> world_;
 };
 

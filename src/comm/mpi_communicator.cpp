@@ -14,8 +14,8 @@ constexpr std::int64_t kPiece = std::int64_t{1} << 28;
 
 class Mpi : public Communicator {
  public:
-  explicit Mpi(MPI_Comm parent) {
-    check_mpi(MPI_Comm_dup(parent, &comm_), "MPI_Comm_dup");
+  // Owns `comm`.
+  explicit Mpi(MPI_Comm comm) : comm_(comm) {
     check_mpi(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     int rank = 0, size = 1;
     check_mpi(MPI_Comm_rank(comm_, &rank), "MPI_Comm_rank");
@@ -78,6 +78,16 @@ class Mpi : public Communicator {
 
   void barrier() override { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
 
+  std::unique_ptr<Communicator> split(std::int64_t color, std::int64_t key) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    check_mpi(MPI_Comm_split(comm_, color < 0 ? MPI_UNDEFINED : narrow<int>(color),
+                             narrow<int>(key), &part),
+              "MPI_Comm_split");
+    return part == MPI_COMM_NULL ? nullptr : std::make_unique<Mpi>(part);
+  }
+
+  MPI_Comm group() const { return comm_; }
+
  private:
   template <typename T>
   void sum(T* data, std::int64_t count, MPI_Datatype type) {
@@ -94,7 +104,14 @@ class Mpi : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_mpi(MPI_Comm parent) {
-  return std::make_unique<Mpi>(parent);
+  MPI_Comm comm = MPI_COMM_NULL;
+  check_mpi(MPI_Comm_dup(parent, &comm), "MPI_Comm_dup");
+  return std::make_unique<Mpi>(comm);
+}
+
+MPI_Comm mpi_group(const Communicator& communicator) {
+  const auto* mpi = dynamic_cast<const Mpi*>(&communicator);
+  return mpi ? mpi->group() : MPI_COMM_NULL;
 }
 
 void check_mpi(int code, const char* operation) {

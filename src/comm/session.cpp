@@ -35,10 +35,12 @@ Session::Session() {
   MPI_Comm local = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &local),
             "MPI_Comm_split_type");
-  int ranks = 1;
+  int ranks = 1, rank = 0;
   MPI_Comm_size(local, &ranks);
+  MPI_Comm_rank(local, &rank);
   MPI_Comm_free(&local);
   local_ranks_ = ranks;
+  local_rank_ = rank;
   g_process_rank = static_cast<int>(world_->rank());
   g_many_ranks = world_->size() > 1;
 }

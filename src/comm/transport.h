@@ -3,13 +3,18 @@
 // staged through the host) and NCCL for GPU memory.
 //
 // Every operation begins after the work that after() named and before wait() of its ticket the data
-// may be neither read nor changed. On CUDA nothing here blocks the host: after() and wait() order
-// streams. In host memory collectives are done when they return, and wait() blocks for messages.
+// may be neither read nor changed. NCCL does not block the host: after() and wait() order streams.
+// In host memory and staged, collectives are done when they return and wait() blocks for messages.
 //
 // Collectives: every rank makes the same calls in the same order. Messages: the k-th send from a to
-// b meets the k-th receive at b from a; sends never wait for anything but their own receiver. For
-// one layout and size the order of additions is fixed: results repeat bit for bit.
+// b meets the k-th receive at b from a. In host memory and staged a send waits for nothing but its
+// own receiver; NCCL runs the operations of one transport one after the other, so ranks that send
+// to each other at once use exchange() or a transport for either way. For one layout and size the
+// order of additions is fixed: results repeat bit for bit.
 //
+// NCCL's calls can be captured in a CUDA graph: after(compute), operations, wait(last, compute).
+//
+// Calls come from one thread (the one that MPI was initialised in), abort() from any.
 // Errors: Error{device} naming operation, group, and number in the sequence.
 #pragma once
 
@@ -51,20 +56,35 @@ class Transport {
   virtual Ticket broadcast(void* data, std::int64_t count, Element element) = 0;
   virtual Ticket send(const void* data, std::int64_t count, Element element, std::int64_t to) = 0;
   virtual Ticket receive(void* data, std::int64_t count, Element element, std::int64_t from) = 0;
+  // A send and a receive at once, neither of which waits for the other: neighbours that swap,
+  // rings.
+  virtual Ticket exchange(const void* out, std::int64_t out_count, std::int64_t to, void* in,
+                          std::int64_t in_count, std::int64_t from, Element element) = 0;
 
-  // Ends all operations as soon as possible, from any thread (the watchdog's); later calls fail.
+  // Ends all operations as soon as possible, from any thread (the watchdog's); later calls fail. In
+  // host memory and staged that holds for messages: a collective that waits for a rank ends with
+  // the process.
   virtual void abort() noexcept = 0;
 };
+
+// What a transport will be used for: NCCL sets up (and gives memory to) nothing else beforehand.
+// What is not set up works too, but its first call blocks the host until the other ranks make it.
+enum class Traffic { collectives, messages, all };
 
 struct TransportOptions {
   Device device = Device::cpu;    // where the arrays are
   bool staged = false;            // CUDA arrays through host memory and MPI instead of NCCL
   double start_seconds = 120;     // limit for the ranks to meet
   std::string name = "replicas";  // in messages and traces
+  Traffic traffic = Traffic::all;
 };
 
 // Over the ranks of `group`. NCCL: the id travels over `group`; Error{device} naming the absent
-// ranks when they have not met within start_seconds.
+// ranks when they have not met within start_seconds. A build without NCCL stages CUDA arrays and
+// says so once. The ranks of `group` call it in the same order.
 std::unique_ptr<Transport> make_transport(Communicator& group, const TransportOptions& options);
+
+// Version code of the NCCL library that this process has loaded, as 22803; 0 in builds without it.
+int nccl_version();
 
 }  // namespace tessera::comm

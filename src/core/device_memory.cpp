@@ -25,6 +25,28 @@ int cuda_device_count() {
 #endif
 }
 
+void use_gpu(std::int64_t local_rank) {
+#ifdef TESSERA_HAS_CUDA
+  // Hardware queues, read when CUDA starts. With the default 8 a kernel that waits for another rank
+  // could stand before the very work that rank waits for.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+  const int count = cuda_device_count();
+  if (local_rank >= count) {
+    const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+    throw Error(Category::device, "rank " + std::to_string(local_rank) +
+                                      " of this host (counted from 0) needs a GPU of its own, " +
+                                      "but CUDA shows " + std::to_string(count) +
+                                      " (CUDA_VISIBLE_DEVICES is " +
+                                      (visible ? "\"" + std::string(visible) + "\"" : "not set") +
+                                      "); start fewer ranks here or let every rank see all GPUs");
+  }
+  check_cuda(cudaSetDevice(static_cast<int>(local_rank)), "choosing the rank's GPU");
+#else
+  (void)local_rank;
+  no_cuda();
+#endif
+}
+
 DeviceInfo device_info() {
 #ifdef TESSERA_HAS_CUDA
   int device = 0;

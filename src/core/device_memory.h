@@ -14,6 +14,9 @@ namespace tessera {
 
 // CUDA devices that this process can use; 0 in a build without CUDA or on a machine without one.
 int cuda_device_count();
+// Makes the host's GPU number `local_rank` this process's; before anything else that touches a GPU.
+// Error{device} naming CUDA_VISIBLE_DEVICES when fewer are visible.
+void use_gpu(std::int64_t local_rank);
 // "NVIDIA H100 80GB HBM3", 132 processors, bytes of memory; for start-up lines and plans.
 struct DeviceInfo {
   std::string name;
