@@ -57,7 +57,7 @@ void run(const Options& options) {
   const eval::LossResult r = eval::evaluate_loss(
       model, options.micro_batch,
       [&](const model::MicroBatch& batch) { return loss_model->loss(batch); }, *source,
-      session.world(), options.sequences);
+      session.world(), {session.world().rank(), session.world().size(), true}, options.sequences);
   if (session.world().rank() != 0) return;
   if (options.json) {
     std::cout << OrderedJson({{"checkpoint", loaded.path},

@@ -28,7 +28,7 @@ std::int64_t target_bytes(const std::int32_t* targets, std::int64_t sequences, s
 
 LossResult evaluate_loss(const ModelConfig& config, std::int64_t batch, const BatchLoss& batch_loss,
                          data::TokenSource& source, comm::Communicator& ranks,
-                         std::int64_t sequences) {
+                         EvaluationShare share, std::int64_t sequences) {
   const auto start = std::chrono::steady_clock::now();
   const std::int64_t context = config.context;
   const std::int64_t total =
@@ -37,7 +37,7 @@ LossResult evaluate_loss(const ModelConfig& config, std::int64_t batch, const Ba
 
   double loss = 0;
   std::int64_t count = 0, bytes = 0;
-  for (std::int64_t m = ranks.rank(); m < div_ceil(total, batch); m += ranks.size()) {
+  for (std::int64_t m = share.index; m < div_ceil(total, batch); m += share.count) {
     const std::int64_t first = m * batch, rows = std::min(batch, total - first);
     for (std::int64_t s = 0; s < rows; ++s) {
       const auto at = static_cast<std::size_t>(s * context);
@@ -46,6 +46,7 @@ LossResult evaluate_loss(const ModelConfig& config, std::int64_t batch, const Ba
                   std::span(targets).subspan(at, length));
     }
     loss += batch_loss({rows, ids.data(), targets.data()});
+    if (!share.counts) continue;
     bytes += target_bytes(targets.data(), rows, context, model::first_target(config),
                           source.token_bytes(), count);
   }

@@ -24,12 +24,19 @@ struct LossResult {
 // Sum of token losses (nats) of a micro-batch in host memory.
 using BatchLoss = std::function<double(const model::MicroBatch&)>;
 
+// How the work of an evaluation is dealt out: replica `index` of `count` takes every count-th
+// micro-batch; all ranks of a replica see it, and one of them (`counts`) has the losses.
+struct EvaluationShare {
+  std::int64_t index = 0, count = 1;
+  bool counts = true;
+};
+
 // Loss over the first `sequences` samples of `source` (0 = all of one pass; open it with
-// shuffle = false), in micro-batches of up to `batch`. They are dealt to ranks in turn and the last
-// may be short, so any number of ranks and samples ends without waiting for each other.
+// shuffle = false), in micro-batches of up to `batch`, of which the last may be short: replicas never
+// wait for each other before the end, where `ranks` add up.
 LossResult evaluate_loss(const ModelConfig& config, std::int64_t batch, const BatchLoss& batch_loss,
                          data::TokenSource& source, comm::Communicator& ranks,
-                         std::int64_t sequences);
+                         EvaluationShare share, std::int64_t sequences);
 
 // Bytes of text that the predicted tokens of samples stand for; targets counts them.
 // `targets` [sequences, context] as a loader gives them.

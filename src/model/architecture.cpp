@@ -80,14 +80,17 @@ std::int64_t piece_count(const ModelConfig& c) {
 template <typename T>
 std::vector<std::unique_ptr<Piece<T>>> make_pieces(const ModelConfig& config, PieceRange range,
                                                    ParameterTable& table,
-                                                   const ModelOptions& options) {
+                                                   const ModelOptions& options,
+                                                   std::vector<std::int64_t>* offsets) {
   const Makers<T> makers =
       config.kind == ModelKind::vanilla ? vanilla<T>(config, options) : block<T>(config, options);
   TESSERA_CHECK(static_cast<std::int64_t>(makers.size()) == piece_count(config) &&
                 range.begin >= 0 && range.begin < range.end && range.end <= piece_count(config));
   std::vector<std::unique_ptr<Piece<T>>> pieces;
-  for (std::int64_t i = range.begin; i < range.end; ++i)
+  for (std::int64_t i = range.begin; i < range.end; ++i) {
+    if (offsets) offsets->push_back(table.flat_size());
     pieces.push_back(makers[static_cast<std::size_t>(i)](table));
+  }
   return pieces;
 }
 
@@ -99,16 +102,14 @@ std::int64_t targets_a_sample(const ModelConfig& config) {
   return config.context - first_target(config);
 }
 
-template std::vector<std::unique_ptr<Piece<float>>> make_pieces(const ModelConfig&, PieceRange,
-                                                                ParameterTable&,
-                                                                const ModelOptions&);
-template std::vector<std::unique_ptr<Piece<double>>> make_pieces(const ModelConfig&, PieceRange,
-                                                                 ParameterTable&,
-                                                                 const ModelOptions&);
+#define TESSERA_MAKE_PIECES(T)                                              \
+  template std::vector<std::unique_ptr<Piece<T>>> make_pieces(              \
+      const ModelConfig&, PieceRange, ParameterTable&, const ModelOptions&, \
+      std::vector<std::int64_t>*);
+TESSERA_MAKE_PIECES(float)
+TESSERA_MAKE_PIECES(double)
 #ifdef TESSERA_HAS_CUDA
-template std::vector<std::unique_ptr<Piece<kernels::bf16>>> make_pieces(const ModelConfig&,
-                                                                        PieceRange, ParameterTable&,
-                                                                        const ModelOptions&);
+TESSERA_MAKE_PIECES(kernels::bf16)
 #endif
 
 }  // namespace tessera::model

@@ -22,12 +22,13 @@ struct PieceRange {
 // Pieces of a model.
 std::int64_t piece_count(const ModelConfig& config);
 
-// Builds the pieces of `range` and declares their parameters in `table`, in order. Nothing is
-// allocated beyond rotary tables.
+// Builds the pieces of `range` and declares their parameters in `table`, in order; `offsets`
+// receives where each piece's begin. Nothing is allocated beyond rotary tables.
 template <typename T>
 std::vector<std::unique_ptr<Piece<T>>> make_pieces(const ModelConfig& config, PieceRange range,
                                                    ParameterTable& table,
-                                                   const ModelOptions& options = {});
+                                                   const ModelOptions& options = {},
+                                                   std::vector<std::int64_t>* offsets = nullptr);
 
 template <typename T>
 std::vector<std::unique_ptr<Piece<T>>> make_pieces(const ModelConfig& config, ParameterTable& table,

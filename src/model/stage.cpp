@@ -26,7 +26,7 @@ Stage<T>::Stage(const ModelConfig& config, PieceRange range, std::int64_t sequen
       sequences_(sequences),
       slots_(slots),
       queue_(queue),
-      pieces_(make_pieces<T>(config, range, table_, options)),
+      pieces_(make_pieces<T>(config, range, table_, options, &piece_offsets_)),
       in_flight_(static_cast<std::size_t>(slots)) {
   if (range.begin == 0) return;
   ParameterTable elsewhere;

@@ -53,6 +53,10 @@ class Stage {
   // pointers are in the queue's memory.
   void forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode,
                const Wide<T>* loss_weight, double* loss_sum);
+  // What forward() says of `slot` where it is replayed from a captured graph.
+  void hold(std::int64_t slot, const MicroBatch& batch) {
+    in_flight_[static_cast<std::size_t>(slot)] = batch;
+  }
   // Back through the micro-batch that `slot` holds; adds to the gradients.
   void backward(std::int64_t slot) {
     backward(slot, nullptr, nullptr, {0, static_cast<std::int64_t>(pieces_.size())});
@@ -81,6 +85,8 @@ class Stage {
   // Multiply-adds of a sequence's forward pass.
   double multiply_adds() const;
   const std::vector<std::unique_ptr<Piece<T>>>& pieces() const { return pieces_; }
+  // Where each piece's parameters begin in the flat space.
+  const std::vector<std::int64_t>& piece_offsets() const { return piece_offsets_; }
 
  private:
   Pass<T> pass(std::int64_t slot);
@@ -92,6 +98,7 @@ class Stage {
   std::int64_t sequences_, slots_;
   kernels::Queue queue_;
   ParameterTable table_;
+  std::vector<std::int64_t> piece_offsets_;
   std::vector<std::unique_ptr<Piece<T>>> pieces_;
   std::unique_ptr<Piece<T>>
       before_;  // the piece whose output comes in; null where the model begins

@@ -1,5 +1,6 @@
-// Trains one replica's copy of the model inside a data-parallel group: forward and backward over
-// micro-batches, gradient reduction, agreement, AdamW on the owned slice, parameters back to all.
+// Trains one rank's part of the model: forward and backward of its pipeline stages over
+// micro-batches, gradients summed over replicas, agreement, AdamW on what it owns, parameters back
+// to all (docs/parallel.md).
 //
 // One step, called alike on every rank:
 //   begin_step(weight); accumulate(batch) x micro-batches; reduce_gradients();
@@ -7,7 +8,7 @@
 // On CUDA accumulate() only enqueues work; agree() waits for it.
 //
 // This is the interface; engines differ by device and by the type they compute in
-// (parallel/replica_engine.h).
+// (parallel/rank_engine.h).
 #pragma once
 
 #include <memory>
@@ -35,10 +36,9 @@ struct Agreement {
 // What a checkpoint holds of each parameter.
 enum class State { parameter, m, v };
 
-// Host pointers to state: element `flat` of the flat space is at (flat - begin).
-struct StateView {
+// Host pointers to the state of a segment, as many elements as it has.
+struct SegmentState {
   const float *parameters = nullptr, *m = nullptr, *v = nullptr;
-  std::int64_t parameters_begin = 0, moments_begin = 0;
 };
 
 // "layer 3", "layer 3 backward", "clear gradients", "gradient norms", "AdamW".
@@ -48,7 +48,9 @@ struct PartTime {
 };
 
 struct EngineOptions {
-  bool graphs = true;  // CUDA: replay captured micro-batches
+  bool graphs = true;   // CUDA: replay captured instructions
+  bool staged = false;  // CUDA: exchange through host memory and MPI instead of NCCL
+  std::int64_t bucket_elements = optim::kBucketElements;
 };
 
 class Engine {
@@ -59,24 +61,33 @@ class Engine {
   // Arena of the planned memory on device(). Parameters are zero until initialise() or restore().
   virtual void bind(const Arena& arena) = 0;
   virtual Device device() const = 0;
+  // Of the whole model, and of what this rank's stages hold (its flat space is this rank's).
   virtual const model::ParameterTable& table() const = 0;
+  virtual const model::ParameterTable& local_table() const = 0;
   virtual const ModelConfig& model() const = 0;
   virtual std::int64_t sequences() const = 0;  // a micro-batch
+  // Losses come from the ranks that hold the head: one in every replica.
+  virtual bool holds_head() const = 0;
 
   // State, in host memory.
   virtual void initialise(std::uint64_t seed) = 0;
   // What this rank writes into a checkpoint: with ZeRO-1 what it owns; without, an equal share.
+  // Tensors are indices of table(), offsets of this rank's flat space.
   virtual const std::vector<optim::Segment>& written() const = 0;
   // What this rank keeps moments of.
   virtual const std::vector<optim::Segment>& owned() const = 0;
-  // Covers written(); on CUDA copied now, valid until the next call.
-  virtual StateView snapshot() = 0;
+  // Of written(), in its order; on CUDA copied now, valid until the next call.
+  virtual std::vector<SegmentState> snapshot() = 0;
   // Sets flat elements; parameters anywhere, moments inside owned() segments.
   virtual void restore(State state, std::int64_t flat, std::int64_t count, const float* values) = 0;
   // After the last restore(): brings working copies of the parameters up to date.
   virtual void finish_restore() = 0;
-  // Gradients of the last accumulated step in host memory, flat; for tests.
+  // Gradients of the last accumulated step, and parameters as computed with, in host memory, flat;
+  // for tests.
   virtual std::vector<float> gradients() = 0;
+  virtual std::vector<float> parameters() = 0;
+  // A hash of each local tensor as computed with: equal on all replicas of a stage.
+  virtual std::vector<std::uint64_t> parameter_hashes() = 0;
 
   // CUDA: measured choices (kernels/algorithms.h). `recorded` is "" or their JSON text from an
   // earlier run of the same device and library, which is kept to. tune() runs a micro-batch so that
@@ -89,6 +100,7 @@ class Engine {
   virtual void begin_step(double loss_weight) = 0;
   // Forward and backward of one micro-batch (host memory, may be reused at once).
   virtual void accumulate(const model::MicroBatch& batch) = 0;
+  // Behind the last micro-batch: waits (on CUDA: enqueues waiting) for the sums over replicas.
   virtual void reduce_gradients() = 0;
   // Global loss and norm, finiteness and the sums of `extras` in one reduction.
   virtual Agreement agree(std::vector<double> extras) = 0;
@@ -97,19 +109,23 @@ class Engine {
   // Waits for everything enqueued.
   virtual void synchronize() = 0;
 
-  // Sum of token losses (nats) of a batch of up to sequences() (host memory), without gradients.
+  // Sum of token losses (nats) of a batch of up to sequences() (host memory), without gradients; 0
+  // where the head is elsewhere. All ranks of a pipeline call it for the same batches.
   virtual double loss(const model::MicroBatch& batch) = 0;
 
   // For measurements: forward and backward of one micro-batch (host memory) piece by piece, not
   // captured, in order; then gradient norms and an update by nothing. Gradients are undefined
   // after.
   virtual std::vector<PartTime> time_parts(const model::MicroBatch& batch) = 0;
+
+  // Ends communication, from any thread.
+  virtual void abort() noexcept = 0;
 };
 
-// `device` and `precision` as resolved (never automatic). Error{config} for combinations that this
-// version does not train.
+// `device` and `precision` as resolved (never automatic). All ranks of `world` call it together; a
+// world of one plans for any topology, but trains only where that has one rank.
 std::unique_ptr<Engine> make_engine(const Config& config, Device device,
-                                    const comm::Topology& topology, comm::Communicator& replicas,
+                                    const comm::Topology& topology, comm::Communicator& world,
                                     const EngineOptions& options = {});
 
 }  // namespace tessera::parallel

@@ -55,13 +55,13 @@ std::string save_checkpoint(parallel::Engine& engine, comm::Communicator& ranks,
     together(
         ranks,
         [&] {
-          const parallel::StateView view = engine.snapshot();
+          const std::vector<parallel::SegmentState> states = engine.snapshot();
           std::vector<checkpoints::OwnedSlice> slices;
-          for (const optim::Segment& s : engine.written())
-            slices.push_back({s.tensor, s.begin, s.end,
-                              view.parameters + (s.offset - view.parameters_begin),
-                              view.m + (s.offset - view.moments_begin),
-                              view.v + (s.offset - view.moments_begin)});
+          for (std::size_t i = 0; i < states.size(); ++i) {
+            const optim::Segment& s = engine.written()[i];
+            slices.push_back(
+                {s.tensor, s.begin, s.end, states[i].parameters, states[i].m, states[i].v});
+          }
           return to_json(checkpoints::write_part(files, temporary, ranks.rank(), infos, slices))
               .dump();
         },
@@ -101,7 +101,7 @@ void load_checkpoint(parallel::Engine& engine, const checkpoints::CheckpointRead
     reader.read(kind, name, begin, end, values.data());
     engine.restore(state, flat, end - begin, values.data());
   };
-  for (const model::Parameter& p : engine.table().parameters())
+  for (const model::Parameter& p : engine.local_table().parameters())
     bring(Kind::param, parallel::State::parameter, p.name, 0, p.count, p.offset);
   for (const optim::Segment& s : engine.owned()) {
     const std::string& name = engine.table()[s.tensor].name;

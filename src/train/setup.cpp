@@ -49,10 +49,6 @@ Device resolve_device(Config& config) {
   if (config.precision == Precision::automatic)
     config.precision = cuda ? Precision::bf16 : Precision::fp32;
   if (!cuda && config.precision == Precision::bf16) refuse("precision: the CPU trains in fp32");
-  if (config.parallel.pipeline != 1 || config.parallel.virtual_stages != 1)
-    refuse("parallel.pipeline: this version has one stage (parallel.pipeline: 1)");
-  if (config.parallel.gradient_dtype != GradientType::fp32)
-    refuse("parallel.gradient_dtype: this version reduces fp32");
   if (!cuda && config.attention == AttentionChoice::cudnn) refuse("attention: cudnn needs a GPU");
   if (cuda && config.precision == Precision::fp32 && config.attention == AttentionChoice::cudnn)
     refuse("attention: cudnn computes in bf16, but precision is fp32");

@@ -211,8 +211,9 @@ bool Trainer::step() {
   engine_->reduce_gradients();
   const bool stop = signals_.requested() || (first() && folder_.take_stop_request());
   const bool save = first() && folder_.take_save_request();
+  const bool counts = engine_->holds_head();  // one rank of a replica
   const parallel::Agreement agreement =
-      engine_->agree({static_cast<double>(bytes), stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
+      engine_->agree({counts ? static_cast<double>(bytes) : 0.0, stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
 
   StepMetrics metrics;
   metrics.loss = agreement.loss_sum / targets;
@@ -290,7 +291,7 @@ void Trainer::evaluate() {
   const eval::LossResult r = eval::evaluate_loss(
       config_.model, config_.train.micro_batch,
       [this](const model::MicroBatch& batch) { return engine_->loss(batch); }, *data_.valid, ranks_,
-      config_.eval.batches * config_.train.global_batch);
+      {topology_.replica, topology_.replicas, engine_->holds_head()}, config_.eval.batches * config_.train.global_batch);
   outcome_.evaluation = r;
   state_.valid_loss = r.loss;
   if (!first()) return;

@@ -8,7 +8,7 @@
 
 #include "comm/mpi_communicator.h"
 #include "model/initialise.h"
-#include "parallel/replica_engine.h"
+#include "parallel/rank_engine.h"
 #include "support/small_models.h"
 
 namespace tessera {
@@ -34,7 +34,7 @@ struct Result {
 // A few optimizer steps of the group `ranks` on a fixed stream of random tokens.
 Result run(const Config& config, comm::Communicator& ranks, int steps, bool poison = false) {
   const comm::Topology topology = comm::make_topology(config, ranks.rank(), ranks.size());
-  parallel::ReplicaEngine<float> engine(config, Device::cpu, topology, ranks, {});
+  parallel::RankEngine<float> engine(config, Device::cpu, topology, ranks, {});
   MemoryPlan plan;
   engine.plan(plan);
   const Arena arena(plan);
@@ -63,8 +63,7 @@ Result run(const Config& config, comm::Communicator& ranks, int steps, bool pois
     if (agreement.finite)
       engine.update(step + 1, 1e-2, std::min(1.0, 1 / (agreement.gradient_norm + 1e-6)));
   }
-  const float* parameters = engine.snapshot().parameters;
-  result.parameters.assign(parameters, parameters + engine.table().flat_size());
+  result.parameters = engine.parameters();
   return result;
 }
 

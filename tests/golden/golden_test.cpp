@@ -33,7 +33,7 @@ class Golden : public ::testing::TestWithParam<std::string> {
   double adamw_step(optim::AdamW<float>& optimizer, std::int64_t step) {
     const double loss = model_.run();
     const double scale = std::min(1.0, 1.0 / (gradient_norm() + 1e-6));
-    optimizer.update(model_.parameters.data(), nullptr, model_.gradients.data(), step, 1e-2, scale);
+    optimizer.update(model_.parameters.data(), model_.gradients.data(), step, 1e-2, scale);
     return loss;
   }
 
@@ -113,7 +113,7 @@ TEST_P(Golden, ThreeStepsOfAdamW) {
   const std::vector<float> losses = case_.floats("losses3");
   OptimizerConfig config;
   config.decay = Decay::matrices;
-  optim::AdamW<float> optimizer(config, model_.table(), {0, model_.table().flat_size()});
+  optim::AdamW<float> optimizer(config, model_.table(), {{0, model_.table().flat_size()}});
   MemoryPlan plan;
   optimizer.plan(plan);
   const Arena arena(plan);

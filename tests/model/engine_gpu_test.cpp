@@ -112,8 +112,7 @@ std::pair<std::vector<double>, std::vector<float>> train(const Config& config,
                                 static_cast<std::uint64_t>(n)),
                   n, 3e-3)
             .loss_sum);
-  const float* parameters = model.engine.snapshot().parameters;
-  result.second.assign(parameters, parameters + model.engine.table().flat_size());
+  result.second = model.engine.parameters();
   return result;
 }
 
@@ -154,8 +153,7 @@ TEST_P(EngineGpu, GradientsAreSlopesOfTheLoss) {
   const double targets = static_cast<double>(kGlobalBatch * model::targets_a_sample(config_.model));
   model.accumulate(config_, batch);
   const std::vector<float> gradients = model.engine.gradients();
-  const float* now = model.engine.snapshot().parameters;
-  const std::vector<float> start(now, now + model.engine.table().flat_size());
+  const std::vector<float> start = model.engine.parameters();
   // Along each tensor's own gradient the loss rises by its norm.
   for (const model::Parameter& p : model.engine.table().parameters()) {
     double norm = 0;

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "comm/topology.h"
-#include "parallel/replica_engine.h"
+#include "parallel/rank_engine.h"
 
 namespace tessera::testing {
 
@@ -51,7 +51,7 @@ class OwnedEngine {
   std::unique_ptr<Arena> arena_;
 
  public:
-  parallel::ReplicaEngine<T> engine;
+  parallel::RankEngine<T> engine;
 };
 
 }  // namespace tessera::testing

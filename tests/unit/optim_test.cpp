@@ -71,12 +71,18 @@ TEST(Ownership, SlicesCoverEveryElementOnce) {
   const auto t = table();
   for (std::int64_t replicas = 1; replicas <= 9; ++replicas) {
     std::vector<int> seen(static_cast<std::size_t>(t.flat_size()), 0);
-    std::int64_t length = -1;
+    const Partition partition(t.flat_size(), replicas, 150);
+    EXPECT_GT(partition.buckets().size(), 3U);
+    EXPECT_EQ(partition.buckets().front().begin, 0);
+    EXPECT_EQ(partition.buckets().back().end, partition.padded());
     for (std::int64_t r = 0; r < replicas; ++r) {
-      const Slice slice = owned_slice(t.flat_size(), r, replicas);
-      if (length < 0) length = slice.end - slice.begin;
-      EXPECT_EQ(slice.end - slice.begin, length);
-      for (const Segment& s : segments(t, slice)) {
+      const std::vector<Slice> slices = partition.owned(r);
+      ASSERT_EQ(slices.size(), partition.buckets().size());
+      for (std::size_t b = 0; b < slices.size(); ++b) {
+        EXPECT_EQ(slices[b].count() * replicas, partition.buckets()[b].count());
+        EXPECT_EQ(slices[b].begin % 16, 0);
+      }
+      for (const Segment& s : segments(t, slices)) {
         EXPECT_EQ(s.offset, t[s.tensor].offset + s.begin);
         for (std::int64_t i = 0; i < s.count(); ++i) ++seen[static_cast<std::size_t>(s.offset + i)];
       }
@@ -95,7 +101,7 @@ TEST(AdamWSlices, EqualTheWhole) {
   const auto t = table();
   OptimizerConfig config;
   config.decay = Decay::matrices;
-  const auto size = static_cast<std::size_t>(padded_size(t.flat_size(), 3));
+  const auto size = static_cast<std::size_t>(Partition(t.flat_size(), 3, 150).padded());
   std::vector<double> start(size), gradient(size);
   for (std::size_t i = 0; i < size; ++i) {
     start[i] = 0.01 * double(i % 17);
@@ -104,13 +110,13 @@ TEST(AdamWSlices, EqualTheWhole) {
   const auto updated = [&](std::int64_t replicas) {
     std::vector<double> parameters = start;
     for (std::int64_t r = 0; r < replicas; ++r) {
-      AdamW<double> optimizer(config, t, owned_slice(t.flat_size(), r, replicas));
+      AdamW<double> optimizer(config, t, Partition(t.flat_size(), replicas, 150).owned(r));
       MemoryPlan plan;
       optimizer.plan(plan);
       const Arena arena(plan);
       optimizer.bind(arena, {});
       for (std::int64_t n = 1; n <= 3; ++n)
-        optimizer.update(parameters.data(), nullptr, gradient.data(), n, 1e-2, 0.5);
+        optimizer.update(parameters.data(), gradient.data(), n, 1e-2, 0.5);
     }
     return parameters;
   };

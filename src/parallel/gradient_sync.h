@@ -1,0 +1,63 @@
+// Gradients of one stage summed over its replicas, bucket by bucket behind the backward pass, and
+// parameters brought from their owners after the update.
+//
+// With ZeRO-1 a bucket is reduce-scattered, so that each replica has the sums of its own slice, and
+// parameters are all-gathered; without, it is all-reduced. On the wire gradients are fp32, or
+// rounded to bf16 and back.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "comm/transport.h"
+#include "core/memory.h"
+#include "kernels/queue.h"
+#include "optim/ownership.h"
+
+namespace tessera::parallel {
+
+template <typename T>
+class GradientSync {
+ public:
+  using Wide = kernels::Wide<T>;
+
+  // `transport` joins the replicas of a stage; null where there is one, or nothing will be run.
+  GradientSync(std::unique_ptr<comm::Transport> transport, optim::Partition partition, bool zero,
+               bool bf16_wire);
+
+  // There are several replicas.
+  bool active() const { return partition_.replicas() > 1; }
+  const optim::Partition& partition() const { return partition_; }
+
+  void plan(MemoryPlan& plan);
+  void bind(const Arena& arena, const kernels::Queue& queue, Wide* gradients);
+
+  // The bucket's gradients are final in what `compute` has been given: starts their reduction.
+  void reduce(std::size_t bucket, const DeviceStream& compute);
+  // `compute` goes on once every bucket is reduced; those not started are started.
+  void finish(const DeviceStream& compute);
+
+  // Parameters (flat) of every replica's slices to all; starts behind what `compute` has been
+  // given.
+  void gather(T* parameters, const DeviceStream& compute);
+  // `compute` goes on once they are there.
+  void wait_for_parameters(const DeviceStream& compute);
+
+  // Ends communication, from any thread.
+  void abort() noexcept {
+    if (transport_) transport_->abort();
+  }
+
+ private:
+  std::unique_ptr<comm::Transport> transport_;
+  optim::Partition partition_;
+  bool zero_, bf16_wire_;
+  kernels::Queue queue_;
+  Wide* gradients_ = nullptr;
+  Buffer wire_buffer_;
+  std::uint16_t* wire_ = nullptr;
+  std::vector<comm::Ticket> tickets_;  // a bucket; 0: not started
+  comm::Ticket gathered_ = 0;
+};
+
+}  // namespace tessera::parallel
