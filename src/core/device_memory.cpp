@@ -14,6 +14,21 @@ namespace {
   throw Error(Category::device, "this build has no CUDA backend");
 }
 
+#ifdef TESSERA_HAS_CUDA
+// As nvidia-smi prints it: "GPU-" and 8-4-4-4-12 hexadecimal digits.
+std::string uuid_text(const cudaUUID_t& uuid) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string text = "GPU-";
+  for (int i = 0; i < 16; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    const auto byte = static_cast<unsigned char>(uuid.bytes[i]);
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+#endif
+
 }  // namespace
 
 int cuda_device_count() {
@@ -55,8 +70,8 @@ DeviceInfo device_info() {
   check_cuda(cudaGetDeviceProperties(&properties, device), "device properties");
   std::size_t free = 0, total = 0;
   check_cuda(cudaMemGetInfo(&free, &total), "free memory");
-  return {properties.name, properties.multiProcessorCount, static_cast<std::int64_t>(total),
-          static_cast<std::int64_t>(free)};
+  return {properties.name, uuid_text(properties.uuid), properties.multiProcessorCount,
+          static_cast<std::int64_t>(total), static_cast<std::int64_t>(free)};
 #else
   no_cuda();
 #endif

@@ -17,9 +17,10 @@ int cuda_device_count();
 // Makes the host's GPU number `local_rank` this process's; before anything else that touches a GPU.
 // Error{device} naming CUDA_VISIBLE_DEVICES when fewer are visible.
 void use_gpu(std::int64_t local_rank);
-// "NVIDIA H100 80GB HBM3", 132 processors, bytes of memory; for start-up lines and plans.
+// "NVIDIA H100 80GB HBM3", "GPU-8d4e...", 132 processors, bytes of memory; for start-up lines and
+// plans.
 struct DeviceInfo {
-  std::string name;
+  std::string name, uuid;
   int processors = 0;
   std::int64_t total_bytes = 0, free_bytes = 0;
 };

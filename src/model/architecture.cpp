@@ -73,6 +73,15 @@ Makers<T> block(const ModelConfig& c, const ModelOptions& options) {
 
 }  // namespace
 
+ModelOptions model_options(const Config& config) {
+  using kernels::AttentionKernel;
+  const AttentionKernel attention =
+      config.attention == AttentionChoice::native  ? AttentionKernel::native
+      : config.attention == AttentionChoice::cudnn ? AttentionKernel::cudnn
+                                                   : AttentionKernel::automatic;
+  return {config.train.recompute, attention};
+}
+
 std::int64_t piece_count(const ModelConfig& c) {
   return c.kind == ModelKind::vanilla ? c.layers + 2 : c.block_layers + c.token_layers + 4;
 }
@@ -108,8 +117,6 @@ std::int64_t targets_a_sample(const ModelConfig& config) {
       std::vector<std::int64_t>*);
 TESSERA_MAKE_PIECES(float)
 TESSERA_MAKE_PIECES(double)
-#ifdef TESSERA_HAS_CUDA
 TESSERA_MAKE_PIECES(kernels::bf16)
-#endif
 
 }  // namespace tessera::model

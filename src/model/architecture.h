@@ -19,6 +19,9 @@ struct PieceRange {
   std::int64_t begin = 0, end = 0;
   bool operator==(const PieceRange&) const = default;
 };
+// How a configuration wants layers computed.
+ModelOptions model_options(const Config& config);
+
 // Pieces of a model.
 std::int64_t piece_count(const ModelConfig& config);
 

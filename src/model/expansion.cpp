@@ -105,8 +105,6 @@ double Expansion<T>::multiply_adds() const {
 
 template class Expansion<float>;
 template class Expansion<double>;
-#ifdef TESSERA_HAS_CUDA
 template class Expansion<kernels::bf16>;
-#endif
 
 }  // namespace tessera::model

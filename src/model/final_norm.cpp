@@ -57,8 +57,6 @@ void FinalNorm<T>::backward(const Pass<T>& pass, const T* in, const T* dout, T* 
 
 template class FinalNorm<float>;
 template class FinalNorm<double>;
-#ifdef TESSERA_HAS_CUDA
 template class FinalNorm<kernels::bf16>;
-#endif
 
 }  // namespace tessera::model

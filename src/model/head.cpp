@@ -18,7 +18,20 @@ namespace {
 constexpr std::int64_t kLogitElements = std::int64_t{1} << 21;
 constexpr std::int64_t kLogitElementsCuda = std::int64_t{1} << 30;
 constexpr std::int64_t kLeastChunk = 128;
+
+// Rows start at multiples of 16 bytes, which the matrix products want.
+std::int64_t logit_stride(const ModelConfig& config) {
+  return round_up<std::int64_t>(config.vocab, 8);
+}
 }  // namespace
+
+std::int64_t head_chunk_rows(const ModelConfig& config, Device device, std::int64_t rows) {
+  const std::int64_t elements = device == Device::cuda ? kLogitElementsCuda : kLogitElements;
+  const std::int64_t most =
+      std::max(kLeastChunk, elements / logit_stride(config) / kLeastChunk * kLeastChunk);
+  const std::int64_t chunks = div_ceil(rows, most);  // of nearly equal length
+  return std::min(rows, round_up(div_ceil(rows, chunks), kLeastChunk));
+}
 
 template <typename T>
 Head<T>::Head(const ModelConfig& config, ParameterTable& table, const std::string& norm_prefix,
@@ -31,11 +44,8 @@ Head<T>::Head(const ModelConfig& config, ParameterTable& table, const std::strin
       weight_(table.add(classifier, {config.vocab, config.width}, Initial::normal)) {}
 
 template <typename T>
-std::int64_t Head<T>::chunk_rows(Device device, std::int64_t rows) const {
-  const std::int64_t elements = device == Device::cuda ? kLogitElementsCuda : kLogitElements;
-  const std::int64_t most = std::max(kLeastChunk, elements / stride() / kLeastChunk * kLeastChunk);
-  const std::int64_t chunks = div_ceil(rows, most);  // of nearly equal length
-  return std::min(rows, round_up(div_ceil(rows, chunks), kLeastChunk));
+std::int64_t Head<T>::stride() const {
+  return logit_stride(config_);
 }
 
 template <typename T>
@@ -49,8 +59,8 @@ void Head<T>::plan(std::int64_t sequences, PiecePlan plan) {
   mean_ = plan.saved.template reserve<Wide<T>>("activations", rows);
   rstd_ = plan.saved.template reserve<Wide<T>>("activations", rows);
   dhidden_ = keep(rows * width);
-  logits_ =
-      plan.scratch.template reserve<T>("logits", chunk_rows(plan.queue.device, rows) * stride());
+  logits_ = plan.scratch.template reserve<T>(
+      "logits", head_chunk_rows(config_, plan.queue.device, rows) * stride());
   losses_ = plan.scratch.template reserve<Wide<T>>("logits", rows);
   dselected_ = plan.scratch.template reserve<T>("scratch", rows * width);
 }
@@ -79,7 +89,7 @@ void Head<T>::forward(const Pass<T>& pass, const T* in, T*) {
   select(pass, in);
   const std::int64_t width = config_.width, vocab = config_.vocab;
   const std::int64_t total = predicting_rows(pass.batch.sequences);
-  const std::int64_t chunk = chunk_rows(pass.queue.device, total);
+  const std::int64_t chunk = head_chunk_rows(config_, pass.queue.device, total);
   auto* losses = pass.template temporary<Wide<T>>(losses_);
 
   kernels::LinearForward<T> classify;
@@ -158,8 +168,6 @@ double Head<T>::multiply_adds() const {
 
 template class Head<float>;
 template class Head<double>;
-#ifdef TESSERA_HAS_CUDA
 template class Head<kernels::bf16>;
-#endif
 
 }  // namespace tessera::model

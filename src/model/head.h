@@ -21,6 +21,9 @@ struct HeadRows {
                                  // the following rows and windows predict the following tokens
 };
 
+// Rows of logits that the head holds at a time, of `rows` predicting ones.
+std::int64_t head_chunk_rows(const ModelConfig& config, Device device, std::int64_t rows);
+
 template <typename T>
 class Head : public Piece<T> {
  public:
@@ -43,9 +46,8 @@ class Head : public Piece<T> {
  private:
   // Packs the predicting rows into `selected_` and normalises them into `hidden_`.
   void select(const Pass<T>& pass, const T* in);
-  std::int64_t chunk_rows(Device device, std::int64_t rows) const;
-  // Row stride of logits: rows start at multiples of 16 bytes, which the matrix products want.
-  std::int64_t stride() const { return (config_.vocab + 7) / 8 * 8; }
+  // Row stride of logits.
+  std::int64_t stride() const;
 
   ModelConfig config_;
   WindowShape windows_;

@@ -217,9 +217,7 @@ template class RotaryTable<float>;
 template class RotaryTable<double>;
 template class Layer<float>;
 template class Layer<double>;
-#ifdef TESSERA_HAS_CUDA
 template class RotaryTable<kernels::bf16>;
 template class Layer<kernels::bf16>;
-#endif
 
 }  // namespace tessera::model

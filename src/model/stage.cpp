@@ -180,8 +180,6 @@ double Stage<T>::multiply_adds() const {
 
 template class Stage<float>;
 template class Stage<double>;
-#ifdef TESSERA_HAS_CUDA
 template class Stage<kernels::bf16>;
-#endif
 
 }  // namespace tessera::model

@@ -43,8 +43,6 @@ void TokenEmbedding<T>::backward(const Pass<T>& pass, const T*, const T* dout, T
 
 template class TokenEmbedding<float>;
 template class TokenEmbedding<double>;
-#ifdef TESSERA_HAS_CUDA
 template class TokenEmbedding<kernels::bf16>;
-#endif
 
 }  // namespace tessera::model

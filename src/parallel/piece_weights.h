@@ -4,10 +4,13 @@
 #include <vector>
 
 #include "config/config.h"
+#include "core/device.h"
 
 namespace tessera::parallel {
 
-// A weight a piece (any unit, > 0).
-std::vector<double> piece_weights(const ModelConfig& config);
+// Seconds of a micro-batch's forward and backward, a piece, on the default machine of `device`
+// (parallel/machine.h): the same numbers on every rank, whatever it runs on. config.precision is
+// resolved.
+std::vector<double> piece_weights(const Config& config, Device device);
 
 }  // namespace tessera::parallel

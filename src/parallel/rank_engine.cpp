@@ -8,19 +8,6 @@
 #include "parallel/split.h"
 
 namespace tessera::parallel {
-namespace {
-
-model::ModelOptions options_of(const Config& config) {
-  using kernels::AttentionKernel;
-  const AttentionKernel attention =
-      config.attention == AttentionChoice::native  ? AttentionKernel::native
-      : config.attention == AttentionChoice::cudnn ? AttentionKernel::cudnn
-                                                   : AttentionKernel::automatic;
-  return {config.train.recompute, attention};
-}
-
-}  // namespace
-
 ScheduleShape schedule_shape(const Config& config, const comm::Topology& topology) {
   ScheduleShape shape;
   shape.stages = topology.stages;
@@ -48,14 +35,14 @@ RankEngine<T>::RankEngine(const Config& config, Device device, const comm::Topol
   const ScheduleShape shape = schedule_shape(config, topology);
   check_shape(shape);
   const std::vector<model::PieceRange> ranges =
-      split_pieces(piece_weights(config.model), shape.stages, shape.chunks);
+      split_pieces(piece_weights(config, device), shape.stages, shape.chunks);
   const RankSchedule schedule = make_schedule(shape, topology.stage);
   std::vector<std::unique_ptr<model::Stage<T>>> chunks;
   for (std::int64_t c = 0; c < shape.chunks; ++c) {
     const auto range = ranges[static_cast<std::size_t>(c * shape.stages + topology.stage)];
     chunks.push_back(std::make_unique<model::Stage<T>>(config.model, range, sequences_,
                                                        schedule.slots[static_cast<std::size_t>(c)],
-                                                       options_of(config), queue()));
+                                                       model::model_options(config), queue()));
     bases_.push_back(local_.flat_size());
     for (const model::Parameter& p : chunks.back()->table().parameters()) {
       local_.add(p.name, p.shape, p.initial, p.deviation);

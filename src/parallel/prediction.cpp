@@ -1,0 +1,244 @@
+#include "parallel/prediction.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/error.h"
+#include "model/flops.h"
+#include "optim/ownership.h"
+#include "parallel/piece_weights.h"
+#include "parallel/rank_engine.h"
+
+namespace tessera::parallel {
+namespace {
+
+std::size_t at(std::int64_t index) {
+  return static_cast<std::size_t>(index);
+}
+
+}  // namespace
+
+Predictor::Predictor(const Config& config, Device device, const Machine& machine,
+                     std::optional<CostRatios> ratios)
+    : config_(config),
+      device_(device),
+      machine_(machine),
+      costs_(config, device, machine.rates, std::move(ratios)),
+      memory_(config, device) {}
+
+Predictor::Frame Predictor::frame(const Config& layout, std::int64_t ranks) const {
+  Frame f;
+  f.config = layout;
+  f.topology = comm::make_topology(layout, 0, ranks);
+  f.shape = schedule_shape(layout, f.topology);
+  check_shape(f.shape);
+  comm::check_pieces(f.topology, model::piece_count(layout.model));
+  f.ranges = split_pieces(piece_weights(layout, device_), f.shape.stages, f.shape.chunks);
+  const std::vector<PieceCost>& costs = costs_.micro_batch(layout.train.micro_batch);
+  for (const PieceRange r : f.ranges) {
+    double forward = 0, backward = 0;
+    for (std::int64_t p = r.begin; p < r.end; ++p) {
+      forward += costs[at(p)].forward;
+      backward += costs[at(p)].backward;
+    }
+    f.forward.push_back(forward);
+    f.backward.push_back(backward);
+  }
+  f.element = static_cast<double>(element_bytes(config_.precision));
+  return f;
+}
+
+Predictor::Share Predictor::share(const Frame& f, std::int64_t parameters) const {
+  const std::int64_t padded = optim::Partition(parameters, f.topology.replicas).padded();
+  return {padded, f.config.parallel.zero == 1 ? padded / f.topology.replicas : padded};
+}
+
+StagePrediction Predictor::stage(const Frame& f, std::int64_t index) const {
+  StagePrediction s;
+  for (std::int64_t c = 0; c < f.shape.chunks; ++c) {
+    const std::int64_t v = c * f.shape.stages + index;
+    s.ranges.push_back(f.ranges[at(v)]);
+    s.forward += f.forward[at(v)];
+    s.backward += f.backward[at(v)];
+    s.parameters += memory_.range(f.ranges[at(v)], f.config.train.micro_batch).flat;
+  }
+  s.memory = memory_.rank(f.config, s.ranges, f.shape, index, f.topology.replicas);
+  return s;
+}
+
+double Predictor::boundary_bytes(const Frame& f, std::int64_t v) const {
+  const RangeSizes& sizes = memory_.range(f.ranges[at(v)], f.config.train.micro_batch);
+  return f.element * static_cast<double>(sizes.output);
+}
+
+bool Predictor::boundary_crosses(const Frame& f, std::int64_t v) const {
+  return comm::crosses_nodes(f.topology, f.stage_of(v), f.stage_of(v + 1), machine_.ranks_a_node);
+}
+
+double Predictor::reduced(const Frame& f, const StagePrediction& s, std::int64_t index,
+                          const Timeline& timeline) const {
+  const auto& spans = timeline.ranks[at(index)];
+  const double computed = spans.empty() ? 0 : spans.back().end;
+  if (f.topology.replicas == 1) return computed;
+  // When the gradients of each piece are final, pieces in the order of the flat space.
+  struct Final {
+    std::int64_t offset;
+    double time;
+  };
+  std::vector<Final> pieces;
+  const auto& costs = costs_.micro_batch(f.config.train.micro_batch);
+  std::int64_t base = 0;
+  for (std::int64_t c = 0; c < f.shape.chunks; ++c) {
+    const PieceRange r = s.ranges[at(c)];
+    const auto last = std::find_if(spans.rbegin(), spans.rend(), [&](const Span& span) {
+      return span.instruction.action == Action::backward && span.instruction.chunk == c &&
+             span.instruction.micro_batch == f.shape.micro_batches - 1;
+    });
+    TESSERA_CHECK(last != spans.rend());
+    const RangeSizes& sizes = memory_.range(r, f.config.train.micro_batch);
+    double time = last->end;
+    for (std::int64_t p = r.begin; p < r.end; ++p) {  // the first piece is done last
+      pieces.push_back({base + sizes.offsets[at(p - r.begin)], time});
+      time -= costs[at(p)].backward;
+    }
+    base += sizes.flat;
+  }
+  const optim::Partition partition(s.parameters, f.topology.replicas);
+  const comm::Placement placement =
+      comm::replica_placement(f.topology, index, machine_.ranks_a_node);
+  const double wire = f.config.parallel.gradient_dtype == GradientType::bf16 ? 2 : kWideBytes;
+  const double passes = f.config.parallel.zero == 1 ? 1 : 2;
+  double time = 0;
+  const auto& buckets = partition.buckets();
+  for (auto bucket = buckets.rbegin(); bucket != buckets.rend(); ++bucket) {
+    auto piece = pieces.size() - 1;
+    while (piece > 0 && pieces[piece].offset > bucket->begin) --piece;
+    time = std::max(time, pieces[piece].time) +
+           passes * ring_seconds(wire * static_cast<double>(bucket->count()), placement, machine_);
+  }
+  return std::max(time, computed);
+}
+
+Prediction Predictor::predict(const Config& layout, std::int64_t ranks) const {
+  const Frame f = frame(layout, ranks);
+  Prediction p;
+  p.config = f.config;
+  p.topology = f.topology;
+  p.shape = f.shape;
+  StageCosts costs;
+  costs.compute = [&](Action action, std::int64_t v) {
+    return action == Action::forward ? f.forward[at(v)] : f.backward[at(v)];
+  };
+  std::vector<double> messages;
+  for (std::int64_t v = 0; v + 1 < static_cast<std::int64_t>(f.ranges.size()); ++v)
+    messages.push_back(message_seconds(boundary_bytes(f, v), boundary_crosses(f, v), machine_));
+  costs.link = [&](std::int64_t v) { return messages[at(v)]; };
+  p.timeline = simulate(f.shape, costs);
+  p.bubble = p.timeline.bubble;
+  p.ideal_bubble = ideal_bubble(f.shape);
+
+  double pipeline = 0, busy = 0, end = 0;
+  for (std::int64_t i = 0; i < f.shape.stages; ++i) {
+    StagePrediction s = stage(f, i);
+    s.computed = p.timeline.ranks[at(i)].back().end;
+    s.reduced = reduced(f, s, i, p.timeline);
+    pipeline = std::max(pipeline, s.computed);
+    end = std::max(end, s.reduced);
+    busy += (s.forward + s.backward) * static_cast<double>(f.shape.micro_batches);
+
+    const Share share = this->share(f, s.parameters);
+    const OptimizerCost optimizer = costs_.optimizer(share.padded, share.owned);
+    const comm::Placement placement = comm::replica_placement(f.topology, i, machine_.ranks_a_node);
+    const optim::Partition partition(s.parameters, f.topology.replicas);
+    double gather = 0;
+    if (f.config.parallel.zero == 1)
+      for (const optim::Slice& b : partition.buckets())
+        gather += ring_seconds(f.element * static_cast<double>(b.count()), placement, machine_);
+    p.parts.clear = std::max(p.parts.clear, optimizer.clear);
+    p.parts.agreement = std::max(p.parts.agreement, optimizer.norms);
+    p.parts.update = std::max(p.parts.update, optimizer.update);
+    p.parts.gather = std::max(p.parts.gather, gather);
+    p.memory_bytes = std::max(p.memory_bytes, s.memory.total_bytes());
+    p.stages.push_back(std::move(s));
+  }
+  p.parts.computing = busy / static_cast<double>(f.shape.stages);
+  p.parts.waiting = pipeline - p.parts.computing;
+  p.parts.reduction = end - pipeline;
+  p.parts.agreement += machine_.rates.host_seconds + agreement_seconds(ranks, machine_);
+  p.step_seconds = p.parts.total();
+  p.tokens_per_second =
+      static_cast<double>(layout.train.global_batch * layout.model.context) / p.step_seconds;
+  p.mfu = p.tokens_per_second * model::training_flops_per_token(layout.model) /
+          static_cast<double>(ranks) / model::kDenseBf16Flops;
+  p.fits = machine_.rates.memory_bytes == 0 || p.memory_bytes <= machine_.rates.memory_bytes;
+  add_traffic(f, p);
+  return p;
+}
+
+void Predictor::add_traffic(const Frame& f, Prediction& p) const {
+  const auto micro_batches = static_cast<double>(f.shape.micro_batches);
+  std::vector<LinkTraffic> forward(at(f.shape.stages)), backward(at(f.shape.stages));
+  for (std::int64_t v = 0; v + 1 < static_cast<std::int64_t>(f.ranges.size()); ++v) {
+    const std::int64_t from = f.stage_of(v), to = f.stage_of(v + 1);
+    const bool crosses = boundary_crosses(f, v);
+    const double bytes = boundary_bytes(f, v);
+    const double seconds = micro_batches * message_seconds(bytes, crosses, machine_);
+    const auto add = [&](LinkTraffic& link, const char* what, std::int64_t a, std::int64_t b) {
+      link = {what, a, b, link.bytes + micro_batches * bytes, link.seconds + seconds, crosses};
+    };
+    add(forward[at(from)], "activations", from, to);
+    add(backward[at(to)], "gradients back", to, from);
+  }
+  for (const auto& links : {forward, backward})
+    for (const LinkTraffic& link : links)
+      if (link.bytes > 0) p.links.push_back(link);
+  const std::int64_t replicas = f.topology.replicas;
+  if (replicas == 1) return;
+  const bool sharded = f.config.parallel.zero == 1;
+  const double wire = f.config.parallel.gradient_dtype == GradientType::bf16 ? 2 : kWideBytes;
+  for (std::int64_t i = 0; i < f.shape.stages; ++i) {
+    const comm::Placement placement = comm::replica_placement(f.topology, i, machine_.ranks_a_node);
+    const optim::Partition partition(p.stages[at(i)].parameters, replicas);
+    const auto add = [&](const char* what, double element, double passes) {
+      LinkTraffic link{what, i, -1, 0, 0, placement.nodes > 1};
+      for (const optim::Slice& b : partition.buckets()) {
+        const double bytes = element * static_cast<double>(b.count());
+        link.bytes += passes * ring_bytes(bytes, replicas);
+        link.seconds += passes * ring_seconds(bytes, placement, machine_);
+      }
+      p.links.push_back(std::move(link));
+    };
+    add("gradient sums", wire, sharded ? 1 : 2);
+    if (sharded) add("parameters", f.element, 1);
+  }
+}
+
+Predictor::Bound Predictor::bound(const Config& layout, std::int64_t ranks) const {
+  const Frame f = frame(layout, ranks);
+  Bound b;
+  double slowest = 0, optimizer = 0;
+  for (std::int64_t i = 0; i < f.shape.stages; ++i) {
+    const StagePrediction s = stage(f, i);
+    slowest = std::max(slowest, s.forward + s.backward);
+    const Share share = this->share(f, s.parameters);
+    const OptimizerCost cost = costs_.optimizer(share.padded, share.owned);
+    optimizer = std::max(optimizer, cost.clear + cost.norms + cost.update);
+    if (machine_.rates.memory_bytes > 0 && s.memory.total_bytes() > machine_.rates.memory_bytes)
+      b.fits = false;
+  }
+  b.seconds = slowest * static_cast<double>(f.shape.micro_batches) + optimizer +
+              machine_.rates.host_seconds + agreement_seconds(ranks, machine_);
+  return b;
+}
+
+std::string first_bottleneck(const Prediction& p) {
+  const std::pair<double, const char*> parts[] = {
+      {p.parts.waiting, "waiting in the pipeline"},
+      {p.parts.reduction, "gradient sums that backward does not hide"},
+      {p.parts.gather, "gathering parameters"},
+      {p.parts.agreement, "agreement of the ranks"},
+      {p.parts.update + p.parts.clear, "the optimizer's memory traffic"}};
+  return std::max_element(std::begin(parts), std::end(parts))->second;
+}
+
+}  // namespace tessera::parallel
