@@ -30,7 +30,7 @@ template <typename T>
 RangeSizes StageMemory::measure(model::PieceRange range, std::int64_t sequences) const {
   kernels::Queue queue;
   queue.device = device_;
-  model::Stage<T> stage(config_.model, range, sequences, 1, model_options(config_), queue);
+  model::Stage<T> stage(config_.model, range, sequences, 1, model::model_options(config_), queue);
   RangeSizes sizes;
   sizes.flat = stage.table().flat_size();
   sizes.tensors = static_cast<std::int64_t>(stage.table().parameters().size());
