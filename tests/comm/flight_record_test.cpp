@@ -32,7 +32,7 @@ TEST(FlightRecord, DescribesItself) {
   record.begin("broadcast", 3);
   EXPECT_EQ(record.describe(),
             "group 'link 0 to 1', rank 0 of 2: operations 1 to 2\n"
-            "         1  send               4.0 KiB  rank 1  done\n"
+            "         1  send              4.00 KiB  rank 1  done\n"
             "         2  broadcast              3 B\n");
 }
 
