@@ -46,6 +46,10 @@ nvidia-smi -L | tee "$report/devices.txt"
 run kernels 150 kernels_gpu_test
 run golden 60 golden_gpu_test
 run engine 120 engine_gpu_test
+gpus="$(nvidia-smi -L | wc -l)"
+run comm 60 mpirun -np 1 comm_gpu_test
+run comm-shared 60 env CUDA_VISIBLE_DEVICES=0 mpirun --oversubscribe -np 2 comm_gpu_test
+if [ "$gpus" -gt 1 ]; then run comm-ranks 90 mpirun -np "$gpus" comm_gpu_test; fi
 
 if [ "${TESSERA_GPU_SANITIZE:-0}" = 1 ]; then
   some='*ElementwiseGpu*:*SumGpu*:*NormsGpu*:*TableGpu*Rotary*:*TableGpu*AdamW*:*LayerNormGpu*'
@@ -68,5 +72,9 @@ if [ "${TESSERA_GPU_BENCH:-1}" = 1 ]; then
     run "$name" 60 tessera bench train "$config" --steps 15 --json
     tail -n 1 "$report/$name.log"
   done
+  if [ "$gpus" -gt 1 ]; then
+    run bench-comm 60 mpirun -np "$gpus" tessera bench comm
+    cat "$report/bench-comm.log"
+  fi
 fi
 exit "$failed"
