@@ -66,7 +66,7 @@ Values::~Values() {
 void Values::set(const std::vector<double>& values) {
   ASSERT_EQ(static_cast<std::int64_t>(values.size()), count_);
   const std::int64_t bytes = count_ * element_bytes(element_);
-  std::vector<std::byte> host(static_cast<std::size_t>(bytes));
+  std::vector<std::byte> host(static_cast<std::size_t>(bytes) + 1);  // never null
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto single = static_cast<float>(values[i]);
     const std::uint16_t half = float_to_bf16(single);
@@ -83,7 +83,7 @@ void Values::set(const std::vector<double>& values) {
 std::vector<double> Values::get() const {
   const std::int64_t bytes = count_ * element_bytes(element_);
   copy_memory(device_, outside_, live_, bytes, compute_.get());
-  std::vector<std::byte> host(static_cast<std::size_t>(bytes));
+  std::vector<std::byte> host(static_cast<std::size_t>(bytes) + 1);  // never null
   download(device_, host.data(), outside_, bytes, compute_.get());
   std::vector<double> values(static_cast<std::size_t>(count_));
   for (std::size_t i = 0; i < values.size(); ++i) {

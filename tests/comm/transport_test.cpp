@@ -109,8 +109,8 @@ TEST_F(Group, AMeetingNamesTheAbsentRank) {
   if (size_ == 1) GTEST_SKIP() << "nobody can be absent";
   EXPECT_EQ(meeting_error(*world_, "everybody", 20), "");
   const auto group = world_->split(0, rank_);
-  if (rank_ == size_ - 1) std::this_thread::sleep_for(std::chrono::milliseconds(1500));
-  const std::string error = meeting_error(*group, "early birds", 0.5);
+  if (rank_ == size_ - 1) std::this_thread::sleep_for(std::chrono::milliseconds(900));
+  const std::string error = meeting_error(*group, "early birds", 0.4);
   // Told to those who waited, and to the late one at once.
   EXPECT_NE(error.find("rank " + std::to_string(size_ - 1) + " did not reach"), std::string::npos)
       << error;
