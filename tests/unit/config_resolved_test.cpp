@@ -210,7 +210,8 @@ TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
       {"eval.tasks", "[piqa]"},
       {"watchdog.step_seconds", "1"},
       {"watchdog.checkpoint_seconds", "1"},
-      {"watchdog.start_seconds", "1"}};
+      {"watchdog.start_seconds", "1"},
+      {"watchdog.compare_every", "7"}};
   std::set<std::string> hashes, missing;
   for (const std::string& key : config_keys()) missing.insert(key);
   for (const auto& [key, value] : changes) {
