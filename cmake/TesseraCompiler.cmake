@@ -43,11 +43,14 @@ function(tessera_module name)
   endif()
 endfunction()
 
-# tessera_test(NAME SOURCES ... LIBS ... [RANKS n] [TIMEOUT seconds] [LABELS ...]): a GoogleTest program
+# tessera_test(NAME SOURCES ... LIBS ... [RANKS n...] [TIMEOUT seconds] [LABELS ...]): a GoogleTest program
 # build/PRESET/tests/NAME and its ctest entry; with RANKS it runs under mpirun (and its own main must
 # initialise MPI: link tessera_mpi_test_main instead of gtest_main by giving RANKS).
 function(tessera_test name)
-  cmake_parse_arguments(arg "" "RANKS;TIMEOUT" "SOURCES;LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(arg "" "TIMEOUT" "SOURCES;LIBS;LABELS;RANKS" ${ARGN})
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "tessera_test(${name}): what is ${arg_UNPARSED_ARGUMENTS}?")
+  endif()
   add_executable(${name} ${arg_SOURCES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   target_link_libraries(${name} PRIVATE ${arg_LIBS} GTest::gtest)

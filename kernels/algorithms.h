@@ -26,6 +26,10 @@ class Algorithms {
   const Choice* find(const std::string& key) const;
   void set(const std::string& key, Choice choice);
   bool empty() const { return choices_.empty(); }
+  // Takes the choices of `other` for keys that have none here.
+  void add(const Algorithms& other) {
+    choices_.insert(other.choices_.begin(), other.choices_.end());
+  }
 
   std::string to_json() const;
   // Error{data} naming `where` for text that is not such an object.

@@ -23,6 +23,8 @@ using LibrariesHandle = std::unique_ptr<cuda::Libraries, CloseLibraries>;
 LibrariesHandle open_libraries();
 
 Algorithms& algorithms(cuda::Libraries& libraries);
+// Takes other choices; what was prepared by the old ones is forgotten.
+void set_algorithms(cuda::Libraries& libraries, Algorithms algorithms);
 void set_may_measure(cuda::Libraries& libraries, bool may_measure);
 
 }  // namespace tessera::kernels

@@ -16,6 +16,9 @@ LibrariesHandle open_libraries() {
 Algorithms& algorithms(cuda::Libraries&) {
   none();
 }
+void set_algorithms(cuda::Libraries&, Algorithms) {
+  none();
+}
 void set_may_measure(cuda::Libraries&, bool) {
   none();
 }

@@ -84,8 +84,17 @@ test_result() {
 
 nvidia-smi -L | tee "$report/devices.txt"
 row test result time
+gpus="$(nvidia-smi -L | wc -l)"
 for program in "${tests[@]}"; do
-  run "$(basename "$program" _gpu_test)" 150 "$program"
+  name="$(basename "$program" _gpu_test)"
+  case "$name" in
+    comm | layout) # ranks: one, two that share a GPU (through host memory), one a GPU (NCCL)
+      run "$name" 60 mpirun -np 1 "$program"
+      run "$name-shared" 90 env CUDA_VISIBLE_DEVICES=0 mpirun --oversubscribe -np 2 "$program"
+      if [ "$gpus" -gt 1 ]; then run "$name-ranks" 90 mpirun -np "$gpus" "$program"; fi
+      ;;
+    *) run "$name" 150 "$program" ;;
+  esac
 done
 
 if [ "${TESSERA_GPU_SANITIZE:-0}" = 1 ]; then
@@ -118,6 +127,10 @@ if [ "${TESSERA_GPU_BENCH:-1}" = 1 ]; then
   for log in "$report"/bench-vanilla*.log "$report"/bench-block*.log; do
     [ ! -e "$log" ] || tail -n 1 "$log" | cut -c -400
   done
+  if [ "$gpus" -gt 1 ]; then
+    run bench-comm 60 mpirun -np "$gpus" tessera bench comm
+    cat "$report/bench-comm.log"
+  fi
 fi
 echo "gpu: logs are in $report"
 exit "$failed"

@@ -2,6 +2,7 @@
 #include "kernels/libraries.h"
 
 #include <string>
+#include <utility>
 
 #include "core/cuda_check.h"
 #include "core/device_memory.h"
@@ -27,6 +28,11 @@ LibrariesHandle open_libraries() {
 
 Algorithms& algorithms(cuda::Libraries& libraries) {
   return libraries.algorithms;
+}
+
+void set_algorithms(cuda::Libraries& libraries, Algorithms algorithms) {
+  libraries.algorithms = std::move(algorithms);
+  libraries.gemm_plans.clear();
 }
 
 void set_may_measure(cuda::Libraries& libraries, bool may_measure) {

@@ -12,6 +12,7 @@ void add_bench(CLI::App& app) {
   bench->require_subcommand(1);
   add_bench_train(*bench);
   add_bench_kernels(*bench);
+  add_bench_comm(*bench);
 }
 
 }  // namespace tessera::cli

@@ -19,7 +19,7 @@
 #include "core/threads.h"
 #include "kernels/gemm.h"
 #include "model/flops.h"
-#include "parallel/engine.h"
+#include "parallel/agreements.h"
 #include "train/setup.h"
 
 namespace tessera::cli {
@@ -137,8 +137,8 @@ std::string number(const char* format, double value) {
 
 void run(const Options& options) {
   Config config = load_config(options.config, options.overrides);
-  const Device device = train::resolve_device(config);
   comm::Session session;
+  const Device device = train::resolve_device(config, session.local_rank());
   const std::int64_t threads = use_threads(session.local_ranks());
   comm::Communicator& ranks = session.world();
   const comm::Topology topology = comm::make_topology(config, ranks.rank(), ranks.size());
@@ -149,7 +149,7 @@ void run(const Options& options) {
   const Arena arena(plan, device);
   engine->bind(arena);
   engine->initialise(config.seed);
-  engine->tune();
+  parallel::agree_on_algorithms(*engine, topology, ranks, "", "");
   const Measured m = measure(config, options, ranks, *engine, topology.replicas);
   if (topology.rank != 0) return;
 

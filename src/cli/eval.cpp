@@ -51,7 +51,7 @@ void run(const Options& options) {
                   : options.device == "cuda" ? DeviceChoice::cuda
                                              : DeviceChoice::automatic;
   wanted.precision = Precision::automatic;
-  const Device device = train::resolve_device(wanted);
+  const Device device = train::resolve_device(wanted, session.local_rank());
   const auto loss_model = parallel::make_loss_model(model, device, wanted.precision,
                                                     options.micro_batch, loaded.parameters.data());
   const eval::LossResult r = eval::evaluate_loss(

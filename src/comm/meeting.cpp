@@ -22,7 +22,7 @@ constexpr int kHere = 101, kVerdict = 102;
 constexpr std::size_t kNameBytes = 64, kVerdictBytes = 1024;
 constexpr std::size_t kNamed = 16;  // absent ranks told by number
 // Rank 0's verdict may be on its way when this rank's own time is over.
-constexpr double kGraceSeconds = 2;
+constexpr double kGraceSeconds = 1;
 
 // What is sent lives for ever: after a failed meeting messages to absent ranks stay unfinished.
 std::array<char, kNameBytes> g_here;

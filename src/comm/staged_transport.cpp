@@ -12,7 +12,7 @@ namespace tessera::comm {
 namespace {
 
 // Of the buffer of collectives.
-constexpr std::int64_t kStageBytes = std::int64_t{32} << 20;
+constexpr std::int64_t kStageBytes = std::int64_t{8} << 20;
 constexpr std::int64_t kSmallestBuffer = std::int64_t{64} << 10;
 
 class StagedTransport : public Transport {

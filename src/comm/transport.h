@@ -13,6 +13,7 @@
 // order of additions is fixed: results repeat bit for bit.
 //
 // NCCL's calls can be captured in a CUDA graph: after(compute), operations, wait(last, compute).
+// Such a graph is destroyed before the transport.
 //
 // Calls come from one thread (the one that MPI was initialised in), abort() from any.
 // Errors: Error{device} naming operation, group, and number in the sequence.

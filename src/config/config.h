@@ -104,6 +104,7 @@ struct WatchdogConfig {
   double step_seconds = 600;  // a step may take this long
   double checkpoint_seconds = 1800;
   double start_seconds = 600;
+  std::int64_t compare_every = 1000;  // steps between comparisons of replicas; 0 = never
 };
 
 struct Config {

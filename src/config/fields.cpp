@@ -182,6 +182,7 @@ const std::vector<Field>& fields() {
       TESSERA_FIELD(watchdog.step_seconds, positive),
       TESSERA_FIELD(watchdog.checkpoint_seconds, positive),
       TESSERA_FIELD(watchdog.start_seconds, positive),
+      TESSERA_FIELD(watchdog.compare_every, at_least(0)),
   };
   return all;
 }

@@ -33,6 +33,9 @@ std::string uuid_text(const cudaUUID_t& uuid) {
 
 int cuda_device_count() {
 #ifdef TESSERA_HAS_CUDA
+  // Hardware queues, read when CUDA starts. With the default 8 a kernel that waits for another rank
+  // could stand before the very work that rank waits for.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   int count = 0;
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
 #else
@@ -42,9 +45,6 @@ int cuda_device_count() {
 
 void use_gpu(std::int64_t local_rank) {
 #ifdef TESSERA_HAS_CUDA
-  // Hardware queues, read when CUDA starts. With the default 8 a kernel that waits for another rank
-  // could stand before the very work that rank waits for.
-  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   const int count = cuda_device_count();
   if (local_rank >= count) {
     const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");

@@ -13,6 +13,7 @@
 namespace tessera {
 
 // CUDA devices that this process can use; 0 in a build without CUDA or on a machine without one.
+// What starts CUDA in a process, with the environment it needs (launch/env.sh).
 int cuda_device_count();
 // Makes the host's GPU number `local_rank` this process's; before anything else that touches a GPU.
 // Error{device} naming CUDA_VISIBLE_DEVICES when fewer are visible.

@@ -32,8 +32,8 @@ struct EvaluationShare {
 };
 
 // Loss over the first `sequences` samples of `source` (0 = all of one pass; open it with
-// shuffle = false), in micro-batches of up to `batch`, of which the last may be short: replicas never
-// wait for each other before the end, where `ranks` add up.
+// shuffle = false), in micro-batches of up to `batch`, of which the last may be short: replicas
+// never wait for each other before the end, where `ranks` add up.
 LossResult evaluate_loss(const ModelConfig& config, std::int64_t batch, const BatchLoss& batch_loss,
                          data::TokenSource& source, comm::Communicator& ranks,
                          EvaluationShare share, std::int64_t sequences);

@@ -113,8 +113,9 @@ template <typename T>
 void RankEngine<T>::use_algorithms(const std::string& recorded, const std::string& where) {
   if (!context_.libraries() || recorded.empty()) return;
   kernels::Algorithms known = kernels::Algorithms::from_json(recorded, where);
-  kernels::Algorithms& here = kernels::algorithms(*context_.libraries());
-  if (known.device == here.device && known.library == here.library) here = std::move(known);
+  const kernels::Algorithms& here = kernels::algorithms(*context_.libraries());
+  if (known.device == here.device && known.library == here.library)
+    kernels::set_algorithms(*context_.libraries(), std::move(known));
 }
 
 template <typename T>

@@ -33,7 +33,7 @@ std::string source_line(const char* what, const data::TokenSource& source) {
 
 }  // namespace
 
-Device resolve_device(Config& config) {
+Device resolve_device(Config& config, std::int64_t local_rank) {
   const bool found = cuda_device_count() > 0;
   const Device device = config.device == DeviceChoice::cpu             ? Device::cpu
                         : config.device == DeviceChoice::cuda || found ? Device::cuda
@@ -54,6 +54,7 @@ Device resolve_device(Config& config) {
     refuse("attention: cudnn computes in bf16, but precision is fp32");
   if (!config.eval.tasks.empty()) refuse("eval.tasks: this version evaluates losses alone");
   if (!problems.empty()) throw Error(Category::config, problems);
+  if (cuda) use_gpu(local_rank);
   return device;
 }
 

@@ -17,8 +17,8 @@ namespace tessera::train {
 
 // The device that `device: auto` stands for here, and `precision: auto` on it (written back).
 // Error{config} when the configuration asks for what this build or machine cannot do (each thing
-// named).
-Device resolve_device(Config& config);
+// named). On CUDA the process takes the GPU of its number among the host's ranks.
+Device resolve_device(Config& config, std::int64_t local_rank = 0);
 
 // Error{device} with the table and what would fit, when a plan is larger than the device's free
 // memory. Nothing on the CPU.

@@ -21,6 +21,7 @@
 #include "model/architecture.h"
 #include "model/flops.h"
 #include "optim/schedule.h"
+#include "parallel/agreements.h"
 #include "parallel/engine.h"
 #include "train/metrics.h"
 #include "train/resume.h"
@@ -52,7 +53,7 @@ class Trainer {
         topology_(comm::make_topology(config, ranks_.rank(), ranks_.size())),
         folder_(config.run.root, config.run.name),
         threads_(use_threads(session.local_ranks())),
-        device_(resolve_device(config_)) {}
+        device_(resolve_device(config_, session.local_rank())) {}
 
   TrainOutcome run();
 
@@ -184,9 +185,8 @@ void Trainer::fix_algorithms() {
   std::string recorded = state_.algorithms_json;
   if (recorded.empty() && !options_.fresh && files.exists(folder_.algorithms()))
     recorded = files.read(folder_.algorithms(), kMostAlgorithmBytes);
-  engine_->use_algorithms(recorded, folder_.algorithms());
-  engine_->tune();
-  state_.algorithms_json = engine_->algorithms();
+  state_.algorithms_json =
+      parallel::agree_on_algorithms(*engine_, topology_, ranks_, recorded, folder_.algorithms());
   if (first() && !state_.algorithms_json.empty())
     write_atomically(files, folder_.algorithms(), state_.algorithms_json);
 }
@@ -212,8 +212,8 @@ bool Trainer::step() {
   const bool stop = signals_.requested() || (first() && folder_.take_stop_request());
   const bool save = first() && folder_.take_save_request();
   const bool counts = engine_->holds_head();  // one rank of a replica
-  const parallel::Agreement agreement =
-      engine_->agree({counts ? static_cast<double>(bytes) : 0.0, stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
+  const parallel::Agreement agreement = engine_->agree(
+      {counts ? static_cast<double>(bytes) : 0.0, stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
 
   StepMetrics metrics;
   metrics.loss = agreement.loss_sum / targets;
@@ -291,7 +291,8 @@ void Trainer::evaluate() {
   const eval::LossResult r = eval::evaluate_loss(
       config_.model, config_.train.micro_batch,
       [this](const model::MicroBatch& batch) { return engine_->loss(batch); }, *data_.valid, ranks_,
-      {topology_.replica, topology_.replicas, engine_->holds_head()}, config_.eval.batches * config_.train.global_batch);
+      {topology_.replica, topology_.replicas, engine_->holds_head()},
+      config_.eval.batches * config_.train.global_batch);
   outcome_.evaluation = r;
   state_.valid_loss = r.loss;
   if (!first()) return;
@@ -342,6 +343,8 @@ TrainOutcome Trainer::run() {
   while (state_.step < last_step_ && !outcome_.stopped) {
     outcome_.stopped = step();
     const bool last = state_.step == last_step_ || outcome_.stopped;
+    if (due(config_.watchdog.compare_every))
+      parallel::require_equal_replicas(*engine_, topology_, ranks_, state_.step);
     if (due(config_.eval.every) || (last && !outcome_.stopped && config_.eval.every > 0))
       evaluate();
     if (due(config_.checkpoint.every) || last || save_requested_) save();

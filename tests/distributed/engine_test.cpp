@@ -48,12 +48,12 @@ Result run(const Config& config, comm::Communicator& ranks, int steps, bool pois
     const auto ids = testing::random_tokens(kGlobalBatch * context, config.model.vocab,
                                             static_cast<std::uint64_t>(step));
     engine.begin_step(1 / targets);
+    if (poison && ranks.rank() == ranks.size() - 1)
+      engine.device_gradients()[3] = std::numeric_limits<float>::quiet_NaN();
     for (std::int64_t m = 0; m < share; m += micro) {
       const std::int32_t* at = ids.data() + (ranks.rank() * share + m) * context;
       engine.accumulate({micro, at, at});
     }
-    if (poison && ranks.rank() == ranks.size() - 1)
-      engine.device_gradients()[3] = std::numeric_limits<float>::quiet_NaN();
     engine.reduce_gradients();
     const parallel::Agreement agreement = engine.agree({});
     EXPECT_EQ(agreement.finite, !poison);

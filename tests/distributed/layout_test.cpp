@@ -46,13 +46,13 @@ parallel::EngineOptions small_buckets() {
 class Layouts : public ::testing::TestWithParam<ModelConfig> {
  protected:
   LayoutRun run(const Layout& layout) {
-    return testing::run_layout(testing::layout_config(GetParam(), layout, kBatch), Device::cpu, *world_,
-                      kSteps, small_buckets());
+    return testing::run_layout(testing::layout_config(GetParam(), layout, kBatch), Device::cpu,
+                               *world_, kSteps, small_buckets());
   }
   LayoutRun alone() {
     const auto single = comm::make_single();
-    return testing::run_layout(testing::layout_config(GetParam(), {}, kBatch), Device::cpu, *single, kSteps,
-                      {});
+    return testing::run_layout(testing::layout_config(GetParam(), {}, kBatch), Device::cpu, *single,
+                               kSteps, {});
   }
   std::unique_ptr<comm::Communicator> world_ = comm::make_mpi(MPI_COMM_WORLD);
 };

@@ -57,7 +57,7 @@ inline Config layout_config(const ModelConfig& model, const Layout& layout, std:
 
 struct LayoutRun {
   std::vector<double> losses, norms;
-  double evaluation = 0;                            // summed loss of one batch after the last step
+  double evaluation = 0;  // summed loss of one batch after the last step
   std::map<std::string, std::vector<float>> tensors;  // of this rank
 };
 
@@ -101,8 +101,8 @@ inline LayoutRun run_layout(const Config& config, Device device, comm::Communica
   return result;
 }
 
-// Distance of a tensor from the expected one, relative to that. The un-rotated part of key biases has
-// no true gradient (softmax does not see it), so AdamW moves it by the sign of rounding noise:
+// Distance of a tensor from the expected one, relative to that. The un-rotated part of key biases
+// has no true gradient (softmax does not see it), so AdamW moves it by the sign of rounding noise:
 // elements of QKV biases that differ are left out where they are keys'.
 inline double distance(const ModelConfig& model, const std::string& name,
                        const std::vector<float>& a, const std::vector<float>& b) {

@@ -150,8 +150,9 @@ TEST(Config, EveryMemberHasAKey) {
       parallel;
   [[maybe_unused]] auto& [every, keep, keep_every] = checkpoint;
   [[maybe_unused]] auto& [eval_every, batches, tasks] = eval;
-  [[maybe_unused]] auto& [step_seconds, checkpoint_seconds, start_seconds] = watchdog;
-  EXPECT_EQ(config_keys().size(), 4u + 2 + 14 + 4 + 5 + 10 + 7 + 3 + 3 + 3);
+  [[maybe_unused]] auto& [step_seconds, checkpoint_seconds, start_seconds, compare_every] =
+      watchdog;
+  EXPECT_EQ(config_keys().size(), 4u + 2 + 14 + 4 + 5 + 10 + 7 + 3 + 3 + 4);
 }
 
 TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
@@ -209,7 +210,8 @@ TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
       {"eval.tasks", "[piqa]"},
       {"watchdog.step_seconds", "1"},
       {"watchdog.checkpoint_seconds", "1"},
-      {"watchdog.start_seconds", "1"}};
+      {"watchdog.start_seconds", "1"},
+      {"watchdog.compare_every", "7"}};
   std::set<std::string> hashes, missing;
   for (const std::string& key : config_keys()) missing.insert(key);
   for (const auto& [key, value] : changes) {

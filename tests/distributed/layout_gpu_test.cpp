@@ -1,0 +1,118 @@
+// Layouts of ranks on GPUs train the model that the CPU trains. Runs wherever it is started: with a
+// GPU a rank through NCCL, with more ranks than GPUs through host memory.
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include "comm/mpi_communicator.h"
+#include "core/device_memory.h"
+#include "distributed/layouts.h"
+
+namespace tessera {
+namespace {
+
+using testing::Layout;
+using testing::LayoutRun;
+
+constexpr std::int64_t kBatch = 8;
+constexpr int kSteps = 12;
+constexpr auto kGpipe = PipelineSchedule::gpipe;
+constexpr auto kOneF = PipelineSchedule::one_f_one_b;
+constexpr auto kInterleaved = PipelineSchedule::interleaved;
+
+const std::vector<Layout> kLayouts = {
+    {1, 1, 1, kOneF, 1},  {1, 2, 1, kOneF, 0},    {1, 2, 1, kOneF, 1, 2},
+    {2, 1, 1, kGpipe, 1}, {2, 1, 1, kOneF, 0, 2}, {2, 1, 2, kInterleaved, 1},
+    {1, 4, 1, kOneF, 1},  {2, 2, 1, kOneF, 1},    {2, 2, 2, kInterleaved, 1},
+    {4, 1, 1, kOneF, 1},
+};
+
+ModelConfig vanilla() {
+  ModelConfig c;
+  c.kind = ModelKind::vanilla;
+  c.vocab = 101;
+  c.width = 64;
+  c.heads = 2;
+  c.layers = 4;
+  c.context = 48;
+  return c;
+}
+
+ModelConfig block() {
+  ModelConfig c = vanilla();
+  c.kind = ModelKind::block;
+  c.block_layers = c.token_layers = 2;
+  c.block_length = 4;
+  c.prefix = 2;
+  return c;
+}
+
+class GpuLayouts : public ::testing::TestWithParam<ModelConfig> {
+ protected:
+  void SetUp() override {
+    const int gpus = cuda_device_count();
+    if (gpus == 0) GTEST_SKIP() << "no CUDA device";
+    use_gpu(world_->rank() % gpus);
+    options_.staged = world_->size() > gpus;
+    options_.bucket_elements = 20000;
+  }
+  LayoutRun run(const Layout& layout, Precision precision, bool graphs = true) {
+    Config config = testing::layout_config(GetParam(), layout, kBatch);
+    config.precision = precision;
+    parallel::EngineOptions options = options_;
+    options.graphs = graphs;
+    return testing::run_layout(config, Device::cuda, *world_, kSteps, options);
+  }
+  LayoutRun alone(Device device, Precision precision) {
+    const auto single = comm::make_single();
+    Config config = testing::layout_config(GetParam(), {}, kBatch);
+    config.precision = precision;
+    return testing::run_layout(config, device, *single, kSteps, {});
+  }
+  std::unique_ptr<comm::Communicator> world_ = comm::make_mpi(MPI_COMM_WORLD);
+  parallel::EngineOptions options_;
+};
+
+TEST_P(GpuLayouts, Fp32EqualsTheCpu) {
+  const LayoutRun expected = alone(Device::cpu, Precision::fp32);
+  int tried = 0;
+  for (const Layout& layout : kLayouts) {
+    if (layout.ranks() != world_->size()) continue;
+    SCOPED_TRACE(layout.name());
+    ++tried;
+    const LayoutRun found = run(layout, Precision::fp32);
+    for (std::size_t i = 0; i < expected.losses.size(); ++i) {
+      EXPECT_NEAR(found.losses[i], expected.losses[i], 2e-6 * expected.losses[i]) << "step " << i;
+      EXPECT_NEAR(found.norms[i], expected.norms[i], 2e-5 * expected.norms[i]) << "step " << i;
+    }
+    EXPECT_NEAR(found.evaluation, expected.evaluation, 2e-6 * expected.evaluation);
+    for (const auto& [name, values] : found.tensors)
+      EXPECT_LE(testing::distance(GetParam(), name, values, expected.tensors.at(name)), 1e-4)
+          << name;
+  }
+  EXPECT_GT(tried, 0);
+}
+
+TEST_P(GpuLayouts, Bf16StaysNearOneGpuAndRepeatsBitForBitWithAndWithoutGraphs) {
+  const LayoutRun expected = alone(Device::cuda, Precision::bf16);
+  for (const Layout& layout : kLayouts) {
+    if (layout.ranks() != world_->size()) continue;
+    SCOPED_TRACE(layout.name());
+    const LayoutRun found = run(layout, Precision::bf16), again = run(layout, Precision::bf16);
+    const LayoutRun eager = run(layout, Precision::bf16, false);
+    EXPECT_EQ(found.losses, again.losses);
+    EXPECT_EQ(found.tensors, again.tensors);
+    EXPECT_EQ(found.losses, eager.losses);
+    EXPECT_EQ(found.tensors, eager.tensors);
+    for (std::size_t i = 0; i < expected.losses.size(); ++i)
+      EXPECT_NEAR(found.losses[i], expected.losses[i], 2e-3 * expected.losses[i]) << "step " << i;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GpuLayouts, ::testing::Values(vanilla(), block()),
+                         [](const auto& c) {
+                           return std::string(c.param.kind == ModelKind::vanilla ? "vanilla"
+                                                                                 : "block");
+                         });
+
+}  // namespace
+}  // namespace tessera
