@@ -13,6 +13,8 @@
 #include "comm/topology.h"
 #include "config/load.h"
 #include "core/device_memory.h"
+#include "core/error.h"
+#include "core/file_system.h"
 #include "core/json.h"
 #include "core/random.h"
 #include "core/text.h"
@@ -20,6 +22,7 @@
 #include "kernels/gemm.h"
 #include "model/flops.h"
 #include "parallel/agreements.h"
+#include "parallel/measured_costs.h"
 #include "train/setup.h"
 
 namespace tessera::cli {
@@ -30,6 +33,7 @@ using Clock = std::chrono::steady_clock;
 struct Options {
   std::string config;
   std::vector<std::string> overrides;
+  std::string pieces;  // file for piece times
   std::int64_t steps = 10, warmup = 2;
   bool json = false;
 };
@@ -142,6 +146,10 @@ void run(const Options& options) {
   const std::int64_t threads = use_threads(session.local_ranks());
   comm::Communicator& ranks = session.world();
   const comm::Topology topology = comm::make_topology(config, ranks.rank(), ranks.size());
+  if (!options.pieces.empty() && topology.world > 1)
+    throw Error(Category::config, "--pieces measures a whole model on one rank, but " +
+                                      std::to_string(topology.world) + " were started");
+  train::call_roll(session, topology, device);
   const auto engine = parallel::make_engine(config, device, topology, ranks);
   MemoryPlan plan;
   engine->plan(plan);
@@ -152,6 +160,10 @@ void run(const Options& options) {
   parallel::agree_on_algorithms(*engine, topology, ranks, "", "");
   const Measured m = measure(config, options, ranks, *engine, topology.replicas);
   if (topology.rank != 0) return;
+  if (!options.pieces.empty())
+    write_atomically(FileSystem::posix(), options.pieces,
+                     parallel::to_json(parallel::piece_times(
+                         config, device == Device::cuda ? device_info().name : "cpu", m.parts)));
 
   const bool cuda = device == Device::cuda;
   const double tokens = double(config.train.global_batch * config.model.context);
@@ -211,6 +223,8 @@ void add_bench_train(CLI::App& bench) {
   train->add_option("overrides", options->overrides, "key=value");
   train->add_option("--steps", options->steps, "Steps to time")->check(CLI::Range(1, 100000));
   train->add_option("--warmup", options->warmup, "Steps before that")->check(CLI::Range(0, 100000));
+  train->add_option("--pieces", options->pieces,
+                    "Write the time of every piece to this file, for `tessera plan --costs`");
   train->add_flag("--json", options->json, "Print one JSON line");
   train->footer(example("mpirun -np 2 tessera bench train configs/quickstart/block.yaml"));
   train->callback([options] { run(*options); });

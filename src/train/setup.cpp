@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "comm/roll_call.h"
 #include "core/device_memory.h"
 #include "core/error.h"
 #include "core/text.h"
@@ -56,6 +57,12 @@ Device resolve_device(Config& config, std::int64_t local_rank) {
   if (!problems.empty()) throw Error(Category::config, problems);
   if (cuda) use_gpu(local_rank);
   return device;
+}
+
+std::string call_roll(comm::Session& session, const comm::Topology& topology, Device device) {
+  if (topology.world == 1) return "";
+  return comm::roll_call(session.world(), topology,
+                         comm::attend(topology.rank, session.local_rank(), device, build_name()));
 }
 
 void require_fits(const Config& config, Device device, const comm::Topology& topology,

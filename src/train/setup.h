@@ -20,6 +20,10 @@ namespace tessera::train {
 // named). On CUDA the process takes the GPU of its number among the host's ranks.
 Device resolve_device(Config& config, std::int64_t local_rank = 0);
 
+// Every rank says where it is and what it runs (comm/roll_call.h). The table of ranks on rank 0 of
+// several, "" elsewhere; Error{config} on all ranks where the job cannot work.
+std::string call_roll(comm::Session& session, const comm::Topology& topology, Device device);
+
 // Error{device} with the table and what would fit, when a plan is larger than the device's free
 // memory. Nothing on the CPU.
 void require_fits(const Config& config, Device device, const comm::Topology& topology,

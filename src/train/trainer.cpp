@@ -53,7 +53,8 @@ class Trainer {
         topology_(comm::make_topology(config, ranks_.rank(), ranks_.size())),
         folder_(config.run.root, config.run.name),
         threads_(use_threads(session.local_ranks())),
-        device_(resolve_device(config_, session.local_rank())) {}
+        device_(resolve_device(config_, session.local_rank())),
+        ranks_table_(call_roll(session, topology_, device_)) {}
 
   TrainOutcome run();
 
@@ -78,6 +79,7 @@ class Trainer {
   RunFolder folder_;
   std::int64_t threads_;
   Device device_;
+  std::string ranks_table_;  // who takes part; on rank 0 of several
   StopSignals signals_;
 
   Data data_;
@@ -118,6 +120,7 @@ void Trainer::set_up() {
   engine_->plan(plan);
   report_start(config_, folder_.path(), topology_, data_, engine_->table(), plan, threads_,
                device_);
+  if (!ranks_table_.empty()) spdlog::info("{}", ranks_table_);
   require_fits(config_, device_, topology_, plan);
   arena_ = std::make_unique<Arena>(plan, device_);
   engine_->bind(*arena_);
