@@ -22,17 +22,23 @@ std::string percent(double share) {
   return fmt::format("{:.1f} %", 100 * share);
 }
 
-std::string schedule_name(const Prediction& p) {
-  if (p.shape.stages == 1) return "no pipeline";
-  switch (p.shape.kind) {
+// As the configuration has it.
+std::string schedule_value(PipelineSchedule schedule) {
+  switch (schedule) {
     case PipelineSchedule::gpipe:
       return "gpipe";
     case PipelineSchedule::one_f_one_b:
       return "1f1b";
     case PipelineSchedule::interleaved:
-      return fmt::format("interleaved x {}", p.shape.chunks);
+      return "interleaved";
   }
   return "";
+}
+
+std::string schedule_name(const Prediction& p) {
+  if (p.shape.stages == 1) return "no pipeline";
+  return schedule_value(p.shape.kind) +
+         (p.shape.chunks > 1 ? fmt::format(" x {}", p.shape.chunks) : "");
 }
 
 std::string order_name(RankOrder order) {
@@ -68,14 +74,11 @@ std::string layout_line(const Prediction& p) {
 
 std::string layout_overrides(const Prediction& p) {
   const ParallelConfig& c = p.config.parallel;
-  const char* schedule = c.schedule == PipelineSchedule::gpipe         ? "gpipe"
-                         : c.schedule == PipelineSchedule::one_f_one_b ? "1f1b"
-                                                                       : "interleaved";
   return fmt::format(
       "parallel.pipeline={} parallel.data={} parallel.virtual_stages={} parallel.schedule={} "
       "parallel.order={} train.micro_batch={}",
-      c.pipeline, p.topology.replicas, c.virtual_stages, schedule, order_name(c.order),
-      p.config.train.micro_batch);
+      c.pipeline, p.topology.replicas, c.virtual_stages, schedule_value(c.schedule),
+      order_name(c.order), p.config.train.micro_batch);
 }
 
 std::string stage_table(const Prediction& p) {
@@ -189,7 +192,7 @@ OrderedJson to_json(const Prediction& p, bool mfu) {
   OrderedJson json = {{"stages", p.shape.stages},
                       {"replicas", p.topology.replicas},
                       {"virtual_stages", p.shape.chunks},
-                      {"schedule", schedule_name(p)},
+                      {"schedule", schedule_value(p.shape.kind)},
                       {"order", order_name(p.topology.order)},
                       {"micro_batch", p.config.train.micro_batch},
                       {"micro_batches", p.shape.micro_batches},
