@@ -9,8 +9,8 @@
 namespace tessera::parallel {
 
 // Seconds of a micro-batch's forward and backward, a piece, on the default machine of `device`
-// (parallel/machine.h): the same numbers on every rank, whatever it runs on. config.precision is
-// resolved.
+// (parallel/machine.h): the same numbers on every rank, whatever it runs on. precision: auto counts
+// as what it is on the device.
 std::vector<double> piece_weights(const Config& config, Device device);
 
 }  // namespace tessera::parallel

@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "plan_support.h"
 #include "support/small_models.h"
+#include "tests/parallel/plan_support.h"
 
 namespace tessera::parallel {
 namespace {

@@ -9,8 +9,8 @@
 #include "model/architecture.h"
 #include "model/flops.h"
 #include "parallel/piece_weights.h"
-#include "plan_support.h"
 #include "support/small_models.h"
+#include "tests/parallel/plan_support.h"
 
 namespace tessera::parallel {
 namespace {

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "plan_support.h"
+#include "tests/parallel/plan_support.h"
 
 namespace tessera::parallel {
 namespace {

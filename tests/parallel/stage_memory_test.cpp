@@ -7,8 +7,8 @@
 #include "parallel/piece_weights.h"
 #include "parallel/rank_engine.h"
 #include "parallel/split.h"
-#include "plan_support.h"
 #include "support/small_models.h"
+#include "tests/parallel/plan_support.h"
 
 namespace tessera::parallel {
 namespace {
