@@ -162,7 +162,7 @@ Prediction Predictor::predict(const Config& layout, std::int64_t ranks) const {
     p.stages.push_back(std::move(s));
   }
   p.parts.computing = busy / static_cast<double>(f.shape.stages);
-  p.parts.waiting = pipeline - p.parts.computing;
+  p.parts.waiting = std::max(0.0, pipeline - p.parts.computing);  // not a rounding error
   p.parts.reduction = end - pipeline;
   p.parts.agreement += machine_.rates.host_seconds + agreement_seconds(ranks, machine_);
   p.step_seconds = p.parts.total();
