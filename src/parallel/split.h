@@ -13,8 +13,15 @@ struct PieceRange {
 
 // Cuts pieces of the given costs (any unit, > 0) into `stages` x `chunks` runs of at least one
 // piece; run c * stages + s belongs to stage s. Minimises the largest sum of a stage's runs, then
-// the largest run, then the sum of squares; deterministic. Error{config} when there are fewer
-// pieces than runs.
+// the largest run, then the sum of the runs' squares; deterministic. Costs that are whole numbers
+// with a sum below 2^31 (over their common divisor) are compared exactly, others in steps of a
+// billionth of their sum.
+//
+// The optimum for one stage, for one chunk, and wherever the search for more chunks ends within its
+// limit (parallel/split_search.h): to balance sums of runs is NP-hard. Past the limit the best
+// split found, which is no worse than the best cut into `stages` x `chunks` runs by itself.
+//
+// Error{config} when there are fewer pieces than runs.
 std::vector<PieceRange> split_pieces(const std::vector<double>& costs, std::int64_t stages,
                                      std::int64_t chunks);
 
