@@ -59,7 +59,7 @@ class Tails {
   std::vector<std::int64_t> least_;
 };
 
-// Cuts windows of `stages` neighbouring runs, one of every stage, anew until none gets better.
-void improve_windows(const SplitProblem& problem, Cuts& cuts);
+// Sums of the stages' runs.
+std::vector<std::int64_t> stage_sums(const SplitProblem& problem, const Cuts& cuts);
 
 }  // namespace tessera::parallel

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "parallel/split_improve.h"
 
 namespace tessera::parallel {
 namespace {
@@ -154,6 +155,7 @@ SplitResult best_cuts(const SplitProblem& problem, std::int64_t limit) {
   if (problem.stages == 1 || problem.chunks == 1) return result;
   Cuts& cuts = result.cuts;
   improve_windows(problem, cuts);
+  improve_borders(problem, cuts);
   result.proven &= lessen(problem, cuts, &SplitScore::stage, {kNever, kNever, kNever}, limit);
   const std::int64_t stage = score(problem, cuts).stage;
   result.proven &= lessen(problem, cuts, &SplitScore::run, {stage, kNever, kNever}, limit);
