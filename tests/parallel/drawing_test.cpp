@@ -1,7 +1,8 @@
 // Pictures of timelines: the characters of small pipelines one by one, the structure of the SVG.
 #include <algorithm>
-#include <regex>
+#include <cctype>
 #include <sstream>
+#include <string_view>
 
 #include <gtest/gtest.h>
 
@@ -101,33 +102,49 @@ TEST(Draw, EmptyStepsAndBadWidths) {
   EXPECT_THROW(draw_svg(Timeline{}), Error);
 }
 
+// Attributes of a tag: ' name="value"', any number of times.
+bool attributes(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t equals = text.find("=\"");
+    if (text[0] != ' ' || equals == std::string_view::npos || equals < 2) return false;
+    for (const char c : text.substr(1, equals - 1))
+      if (!std::isalnum(static_cast<unsigned char>(c)) && c != '-' && c != ':') return false;
+    const std::size_t quote = text.find('"', equals + 2);
+    if (quote == std::string_view::npos ||
+        text.substr(equals, quote - equals).find_first_of("<&") != std::string_view::npos)
+      return false;
+    text.remove_prefix(quote + 1);
+  }
+  return true;
+}
+
 // Tags that close in order, attributes in quotes, no bare '<' or '&' in texts: what XML asks of
 // this subset of it. Returns what is wrong, or "".
-std::string xml_complaint(std::string xml) {
-  const std::string declaration = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+std::string xml_complaint(std::string_view xml) {
+  const std::string_view declaration = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
   if (!xml.starts_with(declaration)) return "no declaration";
-  xml.erase(0, declaration.size());
-  const std::regex tag("<(/?)([A-Za-z]+)((?: [A-Za-z][A-Za-z0-9:-]*=\"[^\"<&]*\")*)(/?)>",
-                       std::regex::optimize);
+  xml.remove_prefix(declaration.size());
   std::vector<std::string> open;
-  std::size_t at = 0;
-  bool rooted = false;
-  for (std::sregex_iterator i(xml.begin(), xml.end(), tag), end; i != end; ++i) {
-    const auto begin = static_cast<std::size_t>(i->position());
-    const std::string between = xml.substr(at, begin - at);
-    if (between.find_first_of("<&") != std::string::npos) return "stray: " + between;
-    at = begin + static_cast<std::size_t>(i->length());
-    if ((*i)[1].length() > 0) {
-      if (open.empty() || open.back() != (*i)[2]) return "closes " + (*i)[2].str();
+  for (bool rooted = false; xml != "\n";) {
+    const std::size_t start = xml.find('<'), end = xml.find('>', start);
+    if (end == std::string_view::npos) return "no tag: " + std::string(xml);
+    if (xml.substr(0, start).find('&') != std::string_view::npos) return "a bare &";
+    if (open.empty() && (start > 0 || rooted)) return "something outside of the root";
+    std::string_view tag = xml.substr(start + 1, end - start - 1);
+    xml.remove_prefix(end + 1);
+    if (tag.starts_with('/')) {
+      if (open.empty() || open.back() != tag.substr(1)) return "closes " + std::string(tag);
       open.pop_back();
-    } else if ((*i)[4].length() == 0) {
-      if (open.empty() && rooted) return "two roots";
-      rooted = true;
-      open.push_back((*i)[2]);
+      continue;
     }
+    const bool closed = tag.ends_with('/');
+    if (closed) tag.remove_suffix(1);
+    const std::string name(tag.substr(0, tag.find(' ')));
+    if (name.empty() || !attributes(tag.substr(name.size()))) return "tag " + std::string(tag);
+    rooted = true;
+    if (!closed) open.push_back(name);
   }
-  if (!open.empty()) return open.back() + " stays open";
-  return xml.substr(at) == "\n" ? "" : "text behind the root";
+  return open.empty() ? "" : open.back() + " stays open";
 }
 
 std::size_t count(const std::string& text, const std::string& word) {
