@@ -33,8 +33,8 @@ struct Timeline {
 // TESSERA_CHECK fails on a deadlock.
 Timeline simulate(const ScheduleShape& shape, const StageCosts& costs);
 
-// A line a rank, `width` columns: digits are micro-batches (forward), letters backwards, '.' idle;
-// chunks alternate in case or marks, explained by a legend.
+// A line a rank of at most `width` columns, then a legend: digits are micro-batches (forward),
+// letters backwards, '.' idle; odd chunks have marks behind the digit and capital letters.
 std::string draw_text(const Timeline& timeline, std::int64_t width = 100);
 // A self-contained SVG picture.
 std::string draw_svg(const Timeline& timeline);
