@@ -1,0 +1,53 @@
+#include "train/job_watch.h"
+
+#include "core/error.h"
+#include "core/exit_record.h"
+
+namespace tessera::train {
+namespace {
+
+comm::WatchdogOptions options_of(const Config& config) {
+  comm::WatchdogOptions options;
+  options.start_seconds = config.watchdog.start_seconds;
+  options.step_seconds = config.watchdog.step_seconds;
+  options.checkpoint_seconds = config.watchdog.checkpoint_seconds;
+  return options;
+}
+
+}  // namespace
+
+JobWatch::JobWatch(const Config& config, comm::Communicator& ranks)
+    : comm::Watchdog(ranks.rank(), ranks.size(), comm::exchange_over(ranks), options_of(config)),
+      rank_(ranks.rank()) {}
+
+void JobWatch::open(const std::string& folder) {
+  folder_ = folder;
+  set_folder(folder);
+}
+
+void JobWatch::guard(const std::function<void()>& job) {
+  try {
+    job();
+  } catch (const Error& error) {
+    record(exit_code(error.category()), error.what(), "");
+    throw;
+  } catch (const std::exception& error) {
+    record(exit_code(Category::internal), error.what(), "");
+    throw;
+  }
+}
+
+void JobWatch::stopped(StopCause cause, const std::string& checkpoint) {
+  if (rank_ == 0)
+    record(exit_code(Category::stopped), "stopped on request, saved " + checkpoint,
+           cause == StopCause::file ? "file" : "signal");
+}
+
+void JobWatch::record(int code, const std::string& reason, const std::string& asked) {
+  if (folder_.empty()) return;
+  const comm::Position place = position();
+  write_exit_record(
+      folder_, {code, reason, rank_, place.step, comm::section_name(place.section), {}, asked});
+}
+
+}  // namespace tessera::train
