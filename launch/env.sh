@@ -28,3 +28,18 @@ if [ -e /.dockerenv ] || [ -e /run/.containerenv ] || [ -n "${container:-}" ] ||
 fi
 
 # Not set here: OMP_NUM_THREADS. Tessera computes the threads of a rank; set it to overrule that.
+
+# Several hosts: mpirun learns that a host is gone (power, network) after 20 s of silence and 3 probes 5 s
+# apart; its own answer is 300 s and 9 probes, during which nothing of the job ends.
+export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-20}"
+export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-5}"
+export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
+
+# Never set the like of orte_abort_on_non_zero_status 0 or --enable-recovery: mpirun then returns 0 after
+# a failure, and nobody starts the job again.
+
+# What a script hands on to the ranks of other hosts, where it is set: all that is exported above, and
+# these, which a user may set for the program, the loader, CUDA, NCCL and UCX.
+# shellcheck disable=SC2034
+tessera_handed_on="OMP_NUM_THREADS TESSERA_PROGRESS LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES NCCL_DEBUG \
+  NCCL_SOCKET_IFNAME NCCL_IB_HCA UCX_NET_DEVICES UCX_TLS"

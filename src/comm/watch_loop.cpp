@@ -220,16 +220,14 @@ void Watchdog::Loop::carry_out(const Verdict& verdict, const std::string& table)
 void Watchdog::Loop::report(const Verdict& verdict, const std::string& table) {
   const Position position = owner_.position();
   const std::lock_guard lock(owner_.mutex_);
-  if (!owner_.folder_.empty()) {
-    ExitRecord record;
-    record.code = exit_code(Category::device);
-    record.reason = verdict.reason;
-    record.rank = rank_;
-    record.step = position.step;
-    record.section = section_name(position.section);
-    record.behind = verdict.behind;
-    write_exit_record(owner_.folder_, record);
-  }
+  ExitRecord record;
+  record.code = exit_code(Category::device);
+  record.reason = verdict.reason;
+  record.rank = rank_;
+  record.step = position.step;
+  record.section = section_name(position.section);
+  record.behind = verdict.behind;
+  write_exit_record(owner_.place_, record);
   const bool alone = verdict.answered == 1 && size() > 1;
   if (!table.empty() || alone) {
     std::fprintf(stderr, "tessera (rank %lld): %s; leaving with %d\n%s",

@@ -41,9 +41,9 @@ Watchdog::~Watchdog() {
   thread_.join();
 }
 
-void Watchdog::set_folder(const std::string& folder) {
+void Watchdog::set_place(const ExitPlace& place) {
   const std::lock_guard lock(mutex_);
-  folder_ = folder;
+  place_ = place;
 }
 
 void Watchdog::set_hooks(std::function<void()> abort, std::function<std::string()> record) {

@@ -24,6 +24,7 @@
 
 #include "comm/communicator.h"
 #include "comm/position.h"
+#include "core/exit_record.h"
 
 namespace tessera::comm {
 
@@ -52,7 +53,7 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   // Where RUN/exit.json goes from now on; before, none is written.
-  void set_folder(const std::string& folder);
+  void set_place(const ExitPlace& place);
   // `abort`: ends communication as soon as possible, called from the watchdog's thread; `record`:
   // text on the last operations. Either may be empty; both are called at most once.
   void set_hooks(std::function<void()> abort, std::function<std::string()> record);
@@ -78,7 +79,7 @@ class Watchdog {
   std::atomic<double> since_;  // when the clock was started
 
   std::mutex mutex_;  // what follows is set seldom
-  std::string folder_;
+  ExitPlace place_;
   std::function<void()> abort_;
   std::function<std::string()> record_;
 

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <ctime>
 #include <exception>
+#include <iterator>
 
 #include <unistd.h>
 
@@ -10,6 +11,11 @@
 #include "core/json.h"
 
 namespace tessera {
+namespace {
+
+constexpr std::int64_t kMostLockBytes = 4096;
+
+}  // namespace
 
 std::string exit_record_path(const std::string& folder) {
   return folder + "/exit.json";
@@ -23,9 +29,20 @@ std::string utc_time() {
   return when;
 }
 
-bool write_exit_record(const std::string& folder, const ExitRecord& record) noexcept {
+ExitPlace exit_place(const std::string& folder) noexcept {
   try {
-    const std::string path = exit_record_path(folder);
+    const std::string lock = folder + "/lock";
+    FileSystem& files = FileSystem::posix();
+    return {folder, files.exists(lock) ? files.read(lock, kMostLockBytes) : ""};
+  } catch (const std::exception&) {
+    return {};
+  }
+}
+
+bool write_exit_record(const ExitPlace& place, const ExitRecord& record) noexcept {
+  try {
+    if (place.folder.empty() || exit_place(place.folder).holder != place.holder) return false;
+    const std::string path = exit_record_path(place.folder);
     const std::string temporary = path + "." + std::to_string(record.rank) + ".tmp";
     const OrderedJson json = {
         {"code", record.code},   {"reason", record.reason},   {"rank", record.rank},

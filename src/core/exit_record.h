@@ -24,9 +24,17 @@ struct ExitRecord {
 // FOLDER/exit.json.
 std::string exit_record_path(const std::string& folder);
 
+// A run folder, and what its lock file said of the job that may write there.
+struct ExitPlace {
+  std::string folder, holder;
+};
+// The place of the job that holds the lock of `folder` now.
+ExitPlace exit_place(const std::string& folder) noexcept;
+
 // Writes it, whole or not at all. The first record of a job stands (what follows is mostly its
-// consequence): false when there is one already or the file system refuses. Safe from any thread.
-bool write_exit_record(const std::string& folder, const ExitRecord& record) noexcept;
+// consequence), and a straggler of an earlier job writes nothing: false when there is a record
+// already, another job holds the folder, or the file system refuses. Safe from any thread.
+bool write_exit_record(const ExitPlace& place, const ExitRecord& record) noexcept;
 
 // Removes the record of an earlier job.
 void remove_exit_record(const std::string& folder) noexcept;

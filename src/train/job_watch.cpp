@@ -21,8 +21,8 @@ JobWatch::JobWatch(const Config& config, comm::Communicator& ranks)
       rank_(ranks.rank()) {}
 
 void JobWatch::open(const std::string& folder) {
-  folder_ = folder;
-  set_folder(folder);
+  place_ = exit_place(folder);
+  set_place(place_);
 }
 
 void JobWatch::guard(const std::function<void()>& job) {
@@ -44,10 +44,9 @@ void JobWatch::stopped(StopCause cause, const std::string& checkpoint) {
 }
 
 void JobWatch::record(int code, const std::string& reason, const std::string& asked) {
-  if (folder_.empty()) return;
   const comm::Position place = position();
   write_exit_record(
-      folder_, {code, reason, rank_, place.step, comm::section_name(place.section), {}, asked});
+      place_, {code, reason, rank_, place.step, comm::section_name(place.section), {}, asked});
 }
 
 }  // namespace tessera::train

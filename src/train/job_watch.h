@@ -19,7 +19,7 @@ class JobWatch : public comm::Watchdog {
   // Collective. The limits are those of `watchdog.*`.
   JobWatch(const Config& config, comm::Communicator& ranks);
 
-  // The run's folder is open and this job's: records go there from now on.
+  // The run's folder is locked for this job, on every rank: records go there from now on.
   void open(const std::string& folder);
   // Runs the job; when it throws, writes the record and lets the exception go on.
   void guard(const std::function<void()>& job);
@@ -30,7 +30,7 @@ class JobWatch : public comm::Watchdog {
  private:
   void record(int code, const std::string& reason, const std::string& asked);
   const std::int64_t rank_;
-  std::string folder_;
+  ExitPlace place_;
 };
 
 }  // namespace tessera::train
