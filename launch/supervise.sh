@@ -154,7 +154,7 @@ attempt() {
   job=$!
   if [ -n "$asked" ]; then kill -USR1 "$job" 2> /dev/null; fi
   while kill -0 "$job" 2> /dev/null; do
-    rest 0.5
+    rest 0.2
     if [ "$max_seconds" -gt 0 ] && [ -z "$asked" ] && late 0 "$max_seconds"; then
       ask "$max_seconds s have passed"
     fi

@@ -10,7 +10,7 @@ import tessera_run as t
 HOSTS = 4
 LAYOUTS = {'DP4': []}  # name -> overrides
 LIMIT = 4              # seconds a step may take
-STEPS = 400            # of the run whose link is cut: a few seconds
+STEPS = 120            # of the run whose link is cut: a few seconds
 WHY_NOT = hosts.why_not()
 
 
