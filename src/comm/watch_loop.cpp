@@ -239,7 +239,11 @@ void Watchdog::Loop::report(const Verdict& verdict, const std::string& table) {
   spdlog::error("watchdog: this rank is at {} since {:.1f} s", describe(position),
                 watch_seconds() - owner_.since_);
   if (!table.empty()) spdlog::error("watchdog: all ranks\n{}", table);
-  if (owner_.record_) spdlog::error("watchdog: last operations\n{}", owner_.record_());
+  try {
+    if (owner_.record_) spdlog::error("watchdog: last operations\n{}", owner_.record_());
+  } catch (const std::exception& problem) {
+    spdlog::error("watchdog: last operations are unknown: {}", problem.what());
+  }
   if (owner_.abort_) owner_.abort_();
 }
 
