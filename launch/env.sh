@@ -29,12 +29,9 @@ fi
 
 # Not set here: OMP_NUM_THREADS. Tessera computes the threads of a rank; set it to overrule that.
 
-# Several hosts: mpirun learns that a host is gone (power, network) after 20 s of silence and 3 probes 5 s
-# apart; its own answer is 300 s and 9 probes, during which nothing of the job ends.
-export OMPI_MCA_oob_tcp_keepalive_time="${OMPI_MCA_oob_tcp_keepalive_time:-20}"
-export OMPI_MCA_oob_tcp_keepalive_intvl="${OMPI_MCA_oob_tcp_keepalive_intvl:-5}"
-export OMPI_MCA_oob_tcp_keepalive_probes="${OMPI_MCA_oob_tcp_keepalive_probes:-3}"
-
+# Not set either: Open MPI's oob_tcp_keepalive_*. With a host cut off mpirun 4.1 still hangs minutes later,
+# whatever they say (tried); supervise.sh ends it.
+#
 # Never set the like of orte_abort_on_non_zero_status 0 or --enable-recovery: mpirun then returns 0 after
 # a failure, and nobody starts the job again.
 

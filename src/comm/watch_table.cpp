@@ -127,10 +127,11 @@ std::string WatchTable::table(double asked, double now) const {
 
 std::vector<std::string> WatchTable::changes(double limit, double now) {
   std::vector<std::string> sentences;
+  if (watched_since_ < 0) watched_since_ = now;
   for (std::int64_t rank = 0; rank < size(); ++rank) {
     Row& row = rows_[static_cast<std::size_t>(rank)];
-    if (row.gone || row.heard < 0) continue;
-    const bool silent = now - row.heard > limit;
+    if (row.gone) continue;
+    const bool silent = now - (row.heard < 0 ? watched_since_ : row.heard) > limit;
     if (silent == row.warned) continue;
     row.warned = silent;
     sentences.push_back(silent ? last_known(rank, now) : name(rank) + " is heard again");

@@ -36,7 +36,7 @@ class WatchTable {
   // A line a rank: rank, host, where it is, when it was heard. Of more than 64 ranks those with
   // something to say: silent, gone or behind, at most 64.
   std::string table(double asked, double now) const;
-  // Ranks that went silent for more than `limit` seconds since the last call, and ranks heard
+  // Ranks that were not heard for more than `limit` seconds since the last call, and ranks heard
   // again: a sentence each. For warnings while training goes on.
   std::vector<std::string> changes(double limit, double now);
 
@@ -52,6 +52,7 @@ class WatchTable {
   // The least advanced of the ranks heard since `asked`, unless all are level.
   std::vector<std::int64_t> laggards(double asked) const;
   std::vector<Row> rows_;
+  double watched_since_ = -1;  // the first call of changes()
 };
 
 }  // namespace tessera::comm

@@ -107,6 +107,9 @@ TEST(WatchTableTest, SilenceIsWarnedOfOnceAndSoIsItsEnd) {
   EXPECT_TRUE(table.changes(10, 12).empty());
   table.heard(1, at(Section::step, 2), 13);
   EXPECT_EQ(table.changes(10, 13), std::vector<std::string>{"rank 1 (b) is heard again"});
+  table.heard(0, at(Section::step, 2), 20);
+  table.heard(1, at(Section::step, 2), 20);
+  EXPECT_EQ(table.changes(10, 20), std::vector<std::string>{"rank 2 (c) was never heard"});
 }
 
 // Every rank does one step of `seconds[rank]`; -> all warnings of `steps` such steps.
