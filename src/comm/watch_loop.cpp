@@ -121,7 +121,7 @@ void Watchdog::Loop::turn() {
   if (state_ != State::watching && now >= repeat_) {
     repeat_ = now + kRepeat;
     if (state_ == State::gathering)
-      peers_->tell_all(mine(WatchKind::ping));
+      peers_->tell_unheard(mine(WatchKind::ping), asked_);
     else
       peers_->tell_reporters(mine(WatchKind::alarm));
   }

@@ -81,12 +81,17 @@ void WatchPeers::send(std::int64_t to, WatchPacket packet) {
   for (const sockaddr_in& address : way.candidates) socket_->send(packet, address);
 }
 
-void WatchPeers::tell_reporters(WatchPacket packet) {
+void WatchPeers::tell_reporters(const WatchPacket& packet) {
   for (const std::int64_t reporter : reporters_) send(reporter, packet);
 }
 
-void WatchPeers::tell_all(WatchPacket packet) {
+void WatchPeers::tell_all(const WatchPacket& packet) {
   for (std::int64_t rank = 0; rank < table_.size(); ++rank) send(rank, packet);
+}
+
+void WatchPeers::tell_unheard(const WatchPacket& packet, double when) {
+  for (std::int64_t rank = 0; rank < table_.size(); ++rank)
+    if (!table_.heard_since(rank, when)) send(rank, packet);
 }
 
 void WatchPeers::note(std::int64_t rank, const WatchPacket& packet) {

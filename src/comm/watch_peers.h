@@ -29,9 +29,11 @@ class WatchPeers {
   WatchTable& table() { return table_; }
 
   // Sends this rank's position to the reporters, or another kind of word.
-  void tell_reporters(WatchPacket packet);
-  // Sends to every other rank that a way is known to.
-  void tell_all(WatchPacket packet);
+  void tell_reporters(const WatchPacket& packet);
+  // Sends to every other rank.
+  void tell_all(const WatchPacket& packet);
+  // Sends to every other rank that was not heard since `when`.
+  void tell_unheard(const WatchPacket& packet, double when);
 
   // Waits up to `seconds` for a packet of this job and takes in what it says; answers what wants an
   // answer with `mine`, this rank's own position. nullopt when none came.

@@ -43,6 +43,9 @@ WatchSocket::WatchSocket() {
     throw Error(Category::device, "the watchdog's UDP socket cannot be opened: " + why);
   }
   port_ = ntohs(any.sin_port);
+  // A reporter is answered by all ranks at once; the system gives as much of this as it allows.
+  const int bytes = 4 << 20;
+  (void)::setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
 }
 
 WatchSocket::~WatchSocket() {

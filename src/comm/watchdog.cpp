@@ -1,13 +1,8 @@
 #include "comm/watchdog.h"
 
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <cstring>
+#include <string_view>
 
 #include <signal.h>
-#include <spdlog/spdlog.h>
-#include <unistd.h>
 
 #include "comm/watch_loop.h"
 #include "core/error.h"
@@ -76,7 +71,8 @@ Position Watchdog::position() const noexcept {
   position.step = step_;
   position.micro_batch = micro_batch_;
   position.collective = collective_;
-  std::strncpy(position.name, name_, sizeof position.name - 1);
+  const std::string_view name = name_.load();
+  name.copy(position.name, sizeof position.name - 1);  // the rest is zeros
   return position;
 }
 
