@@ -37,3 +37,15 @@ export NCCL_NVLS_ENABLE="${NCCL_NVLS_ENABLE:-0}"
 export CUDA_DEVICE_MAX_CONNECTIONS="${CUDA_DEVICE_MAX_CONNECTIONS:-32}"
 
 # Not set here: OMP_NUM_THREADS. Tessera computes the threads of a rank; set it to overrule that.
+
+# Not set either: Open MPI's oob_tcp_keepalive_*. With a host cut off mpirun 4.1.4 still hung 90 s after
+# all ranks had left, with 20 s of silence and 3 probes of 5 s; supervise.sh ends it.
+
+# Never set the like of orte_abort_on_non_zero_status 0 or --enable-recovery: mpirun then returns 0 after
+# a failure, and nobody starts the job again.
+
+# What a script hands on to the ranks of other hosts, where it is set: all that is exported above, and
+# these, which a user may set for the program, the loader, CUDA, NCCL and UCX.
+# shellcheck disable=SC2034
+tessera_handed_on="OMP_NUM_THREADS TESSERA_PROGRESS LD_LIBRARY_PATH CUDA_VISIBLE_DEVICES NCCL_DEBUG \
+  NCCL_SOCKET_IFNAME NCCL_IB_HCA UCX_NET_DEVICES UCX_TLS"

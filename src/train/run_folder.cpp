@@ -2,13 +2,13 @@
 
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/exit_record.h"
 #include "core/file_system.h"
 
 namespace tessera::train {
@@ -31,14 +31,11 @@ void RunFolder::open() {
   }
   char host[256] = "?";
   ::gethostname(host, sizeof host - 1);
-  char when[32] = "";
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  std::strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &parts));
   const std::string holder =
-      std::string("host ") + host + ", pid " + std::to_string(::getpid()) + ", since " + when;
+      std::string("host ") + host + ", pid " + std::to_string(::getpid()) + ", since " + utc_time();
   if (::ftruncate(lock_, 0) != 0 || ::pwrite(lock_, holder.data(), holder.size(), 0) < 0)
     throw Error(Category::io, file + ": cannot be written: " + std::strerror(errno));
+  remove_exit_record(path_);
 }
 
 bool RunFolder::take(const std::string& name) const {

@@ -1,8 +1,10 @@
 // The folder of one run: paths, the lock that keeps a second job out, and requests left as files.
 //
 //   ROOT/NAME/config.yaml metrics.jsonl algorithms.json log/rank-N.log checkpoints/step-N/ lock
-//   ROOT/NAME/stop   put there by a person: save, then leave with exit code 75 (removed when
-//   honoured) ROOT/NAME/save   put there by a person: save and go on (likewise)
+//   ROOT/NAME/exit.json   why the last job left with another code than 0 (core/exit_record.h)
+//
+//   ROOT/NAME/stop   put there by a person: save, then leave with exit code 75
+//   ROOT/NAME/save   put there by a person: save and go on; both are removed when honoured
 #pragma once
 
 #include <string>
@@ -26,7 +28,8 @@ class RunFolder {
   }
 
   // Rank 0: creates the folder and takes the lock, held until this object goes. Error{config}
-  // naming the holder (host, pid, start) when another job has it.
+  // naming the holder (host, pid, start) when another job has it. Removes exit.json of the last
+  // job.
   void open();
   // Rank 0: true, once, when a person left the file.
   bool take_stop_request() const { return take("stop"); }

@@ -9,6 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include "checkpoints/checkpoint.h"
+#include "comm/flight_record.h"
 #include "config/load.h"
 #include "core/error.h"
 #include "core/file_system.h"
@@ -23,6 +24,7 @@
 #include "optim/schedule.h"
 #include "parallel/agreements.h"
 #include "parallel/engine.h"
+#include "train/job_watch.h"
 #include "train/metrics.h"
 #include "train/resume.h"
 #include "train/run_folder.h"
@@ -46,15 +48,18 @@ double seconds_since(Clock::time_point start) {
 
 class Trainer {
  public:
-  Trainer(const Config& config, const TrainOptions& options, comm::Session& session)
+  Trainer(const Config& config, const TrainOptions& options, comm::Session& session,
+          JobWatch& watch)
       : config_(config),
         options_(options),
         ranks_(session.world()),
+        watch_(watch),
         topology_(comm::make_topology(config, ranks_.rank(), ranks_.size())),
         folder_(config.run.root, config.run.name),
         threads_(use_threads(session.local_ranks())),
         device_(resolve_device(config_, session.local_rank())),
         ranks_table_(call_roll(session, topology_, device_)) {}
+  ~Trainer() { watch_.set_hooks({}, {}); }
 
   TrainOutcome run();
 
@@ -75,6 +80,7 @@ class Trainer {
   Config config_;  // device and precision resolved
   const TrainOptions& options_;
   comm::Communicator& ranks_;
+  JobWatch& watch_;
   comm::Topology topology_;
   RunFolder folder_;
   std::int64_t threads_;
@@ -94,6 +100,7 @@ class Trainer {
   std::int64_t saved_step_ = -1;
   int bad_steps_ = 0, bad_saves_ = 0;
   bool save_requested_ = false;
+  StopCause asked_ = StopCause::none;
   double recent_rate_ = 0;  // steps a second, smoothed
   TrainOutcome outcome_;
 };
@@ -109,6 +116,7 @@ void Trainer::open_folder() {
     }
   }
   ranks_.barrier();
+  watch_.open(folder_.path());
   setup_log(static_cast<int>(topology_.rank), folder_.log(topology_.rank));
   progress_ = std::make_unique<ProgressLine>(first());
 }
@@ -116,6 +124,7 @@ void Trainer::open_folder() {
 void Trainer::set_up() {
   data_ = open_data(config_);
   engine_ = parallel::make_engine(config_, device_, topology_, ranks_);
+  watch_.set_hooks([this] { engine_->abort(); }, comm::describe_flight_records);
   MemoryPlan plan;
   engine_->plan(plan);
   report_start(config_, folder_.path(), topology_, data_, engine_->table(), plan, threads_,
@@ -127,6 +136,7 @@ void Trainer::set_up() {
 }
 
 void Trainer::start_or_resume() {
+  watch_.post(comm::Section::resume, 0);
   std::vector<std::string> refused;
   std::string path;
   if (first()) {
@@ -203,17 +213,25 @@ bool Trainer::step() {
   const double targets = static_cast<double>(config_.train.global_batch) *
                          static_cast<double>(model::targets_a_sample(config_.model));
   std::int64_t bytes = 0, counted = 0;
+  watch_.post(comm::Section::step, state_.step + 1);
   engine_->begin_step(1.0 / targets);
   for (std::int64_t m = 0; m < micro_batches; ++m) {
+    watch_.post(comm::Section::step, state_.step + 1, m + 1);
     const data::Batch& batch = loader_->next();
     engine_->accumulate({batch.sequences, batch.ids.data(), batch.targets.data()});
     bytes +=
         eval::target_bytes(batch.targets.data(), batch.sequences, context,
                            model::first_target(config_.model), data_.train->token_bytes(), counted);
   }
+  if (device_ == Device::cpu)  // elsewhere the work is only queued
+    watch_.post_computed(seconds_since(start) - loader_->waited_seconds() + waited);
+  watch_.post_collective("gradient reduction");
   engine_->reduce_gradients();
-  const bool stop = signals_.requested() || (first() && folder_.take_stop_request());
+  if (signals_.requested()) asked_ = StopCause::signal;
+  if (first() && folder_.take_stop_request()) asked_ = StopCause::file;
+  const bool stop = asked_ != StopCause::none;
   const bool save = first() && folder_.take_save_request();
+  watch_.post_collective("agreement");
   const bool counts = engine_->holds_head();  // one rank of a replica
   const parallel::Agreement agreement = engine_->agree(
       {counts ? static_cast<double>(bytes) : 0.0, stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
@@ -267,6 +285,7 @@ void Trainer::apply(const parallel::Agreement& agreement, StepMetrics& metrics) 
   bad_steps_ = 0;
   const double clip = config_.optimizer.clip;
   const double scale = clip > 0 ? std::min(1.0, clip / (agreement.gradient_norm + 1e-6)) : 1.0;
+  watch_.post_collective("update");
   // Skipped steps made no update: Adam's bias correction counts updates.
   engine_->update(state_.step + 1 - state_.skipped, metrics.learning_rate, scale);
 }
@@ -291,10 +310,15 @@ void Trainer::report(const StepMetrics& m) {
 
 void Trainer::evaluate() {
   if (!data_.valid) return;
+  std::int64_t micro_batch = 0;
+  watch_.post(comm::Section::evaluation, state_.step);
   const eval::LossResult r = eval::evaluate_loss(
       config_.model, config_.train.micro_batch,
-      [this](const model::MicroBatch& batch) { return engine_->loss(batch); }, *data_.valid, ranks_,
-      {topology_.replica, topology_.replicas, engine_->holds_head()},
+      [&](const model::MicroBatch& batch) {
+        watch_.post(comm::Section::evaluation, state_.step, ++micro_batch);
+        return engine_->loss(batch);
+      },
+      *data_.valid, ranks_, {topology_.replica, topology_.replicas, engine_->holds_head()},
       config_.eval.batches * config_.train.global_batch);
   outcome_.evaluation = r;
   state_.valid_loss = r.loss;
@@ -316,6 +340,8 @@ void Trainer::evaluate() {
 
 void Trainer::save() {
   if (saved_step_ == state_.step) return;
+  watch_.post(comm::Section::checkpoint, state_.step);
+  watch_.post_collective("checkpoint");
   const auto start = Clock::now();
   try {
     outcome_.checkpoint = save_checkpoint(*engine_, ranks_, folder_.checkpoints(), state_,
@@ -356,6 +382,8 @@ TrainOutcome Trainer::run() {
     throw Error(Category::io, "the last checkpoint could not be written: see " + folder_.log(0));
   outcome_.step = state_.step;
   outcome_.seconds = seconds_since(start);
+  if (outcome_.stopped) watch_.stopped(asked_, outcome_.checkpoint);
+  watch_.post_collective("end");
   ranks_.barrier();
   return outcome_;
 }
@@ -363,7 +391,10 @@ TrainOutcome Trainer::run() {
 }  // namespace
 
 TrainOutcome train(const Config& config, const TrainOptions& options, comm::Session& session) {
-  return Trainer(config, options, session).run();
+  JobWatch watch(config, session.world());
+  TrainOutcome outcome;
+  watch.guard([&] { outcome = Trainer(config, options, session, watch).run(); });
+  return outcome;
 }
 
 }  // namespace tessera::train
