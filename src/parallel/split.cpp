@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <utility>
 
 #include <spdlog/fmt/fmt.h>
 
@@ -19,29 +18,33 @@ std::vector<PieceRange> split_pieces(const std::vector<double>& costs, std::int6
                 fmt::format("parallel.pipeline = {} x parallel.virtual_stages = {} asks for {} "
                             "runs of layers, but the model has {} pieces",
                             stages, chunks, runs, pieces));
-  // best[r][p]: (largest run, sum of squares) of the first p pieces in r runs; from[r][p]: the
-  // start of its last run.
-  using Value = std::pair<double, double>;
   constexpr double kNever = std::numeric_limits<double>::infinity();
   const auto width = static_cast<std::size_t>(pieces + 1);
-  std::vector<std::vector<Value>> best(static_cast<std::size_t>(runs + 1),
-                                       std::vector<Value>(width, {kNever, kNever}));
-  std::vector<std::vector<std::size_t>> from(best.size(), std::vector<std::size_t>(width));
-  best[0][0] = {0, 0};
-  for (std::size_t r = 1; r < best.size(); ++r)
-    for (std::size_t end = r; end < width; ++end) {
-      double run = 0;
-      for (std::size_t begin = end; begin-- >= r;) {
-        run += costs[begin];
-        const Value& before = best[r - 1][begin];
-        const Value value{std::max(before.first, run), before.second + run * run};
-        if (value < best[r][end]) {
+  // Of the first p pieces in r runs: the least value of `join` over the runs, none above `limit`;
+  // from[r][p] is the start of the last run.
+  std::vector<std::vector<std::size_t>> from;
+  const auto least = [&](double limit, auto join) {
+    std::vector<std::vector<double>> best(static_cast<std::size_t>(runs + 1),
+                                          std::vector<double>(width, kNever));
+    from.assign(best.size(), std::vector<std::size_t>(width));
+    best[0][0] = 0;
+    for (std::size_t r = 1; r < best.size(); ++r)
+      for (std::size_t end = r; end < width; ++end) {
+        double run = 0;
+        for (std::size_t begin = end; begin-- > r - 1;) {
+          run += costs[begin];
+          if (run > limit) break;
+          const double value = join(best[r - 1][begin], run);
+          if (value >= best[r][end]) continue;
           best[r][end] = value;
           from[r][end] = begin;
         }
-        if (begin == 0) break;
       }
-    }
+    return best.back().back();
+  };
+  const double largest =
+      least(kNever, [](double before, double run) { return std::max(before, run); });
+  least(largest, [](double before, double run) { return before + run * run; });
   std::vector<PieceRange> ranges(static_cast<std::size_t>(runs));
   std::size_t end = width - 1;
   for (std::size_t r = ranges.size(); r-- > 0;) {

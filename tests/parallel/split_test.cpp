@@ -65,7 +65,9 @@ TEST(Split, IsTheBestOfAllCuts) {
       const auto ranges = split_pieces(costs, runs, 1);
       expect_covers(ranges, std::ssize(costs), runs);
       EXPECT_EQ(score(costs, ranges), best_by_trying(costs, runs));
-      if (runs % 2 == 0) EXPECT_EQ(split_pieces(costs, runs / 2, 2), ranges);
+      if (runs % 2 == 0) {
+        EXPECT_EQ(split_pieces(costs, runs / 2, 2), ranges);
+      }
     }
   }
 }
