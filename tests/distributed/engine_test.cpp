@@ -8,6 +8,7 @@
 
 #include "comm/mpi_communicator.h"
 #include "model/initialise.h"
+#include "parallel/agreements.h"
 #include "parallel/rank_engine.h"
 #include "support/small_models.h"
 
@@ -109,6 +110,35 @@ TEST_P(Ranks, AgreeToSkipWhenOneRankHasANan) {
   std::vector<float> start(static_cast<std::size_t>(table.flat_size()));
   model::initialise(table, 11, start.data());
   EXPECT_EQ(result.parameters, start);
+}
+
+TEST_P(Ranks, DriftedReplicasAreNoticedByAll) {
+  const Config config = config_of(GetParam(), 1, 1);
+  const comm::Topology topology = comm::make_topology(config, world_->rank(), world_->size());
+  parallel::RankEngine<float> engine(config, Device::cpu, topology, *world_, {});
+  MemoryPlan plan;
+  engine.plan(plan);
+  const Arena arena(plan);
+  engine.bind(arena);
+  engine.initialise(11);
+  EXPECT_NO_THROW(parallel::require_equal_replicas(engine, topology, *world_, 5));
+  if (world_->size() == 1) return;
+  const model::Parameter& third = engine.table()[2];
+  const float changed = 0.25f;
+  if (world_->rank() == world_->size() - 1)
+    engine.restore(parallel::State::parameter, third.offset + 1, 1, &changed);
+  try {
+    parallel::require_equal_replicas(engine, topology, *world_, 5);
+    ADD_FAILURE() << "a changed parameter went unnoticed";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.category(), Category::disagreement);
+    const std::string text = error.what();
+    EXPECT_NE(text.find("step 5"), std::string::npos) << text;
+    EXPECT_NE(text.find(third.name + " differs between ranks 0 and " +
+                        std::to_string(world_->size() - 1)),
+              std::string::npos)
+        << text;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Ranks,
