@@ -185,6 +185,7 @@ bool hopper_kernel_ready(const void* kernel, int shared_bytes) {
       cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess &&
       major == 9 && minor == 0 && cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess &&
       attributes.binaryVersion == 90 &&
+      attributes.ptxVersion >= 90 &&  // not older PTX, where it is empty
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes) ==
           cudaSuccess;
   (void)cudaGetLastError();
