@@ -131,6 +131,23 @@ if [ "${TESSERA_GPU_BENCH:-1}" = 1 ]; then
   if [ "$gpus" -gt 1 ]; then
     run bench-comm 60 mpirun -np "$gpus" tessera bench comm
     cat "$report/bench-comm.log"
+    # Replicas at the batch of one GPU each; pipelines of 8 micro-batches; and what the plan said.
+    ranks() { # NAME CONFIG OVERRIDE...
+      local name="$1"
+      shift
+      run "bench-$name" 60 mpirun -np "$gpus" tessera bench train "$@" --steps 15 --json
+      tessera plan "$@" --device cuda --ranks "$gpus" --json > "$report/plan-$name.txt"
+      grep -h '"tokens_per_second"' "$report/bench-$name.log" | tail -n 1 | cut -c -600
+      grep '"tokens_per_second"' "$report/plan-$name.txt"
+    }
+    for config in vanilla_160m:64 block_170m:32; do
+      ranks "replicas-${config%:*}" "configs/bench/${config%:*}.yaml" \
+        "train.global_batch=$((gpus * ${config#*:}))"
+    done
+    for config in vanilla_410m block_420m; do
+      ranks "stages-$config" "configs/bench/$config.yaml" "parallel.pipeline=$gpus" \
+        train.global_batch=64 train.micro_batch=8
+    done
   fi
 fi
 echo "gpu: logs are in $report"

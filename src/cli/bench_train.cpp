@@ -75,8 +75,20 @@ double gemm_speed(const Config& config) {
 
 struct Measured {
   double step_seconds = 0, gemm_flops = 0;
-  std::vector<parallel::PartTime> parts;  // of one micro-batch, in order
+  std::vector<parallel::PartTime> parts;    // of one micro-batch, in order
+  std::vector<std::int64_t> planned, used;  // bytes, a rank; on rank 0. used: of the GPU, by all
 };
+
+// What every rank planned and what its GPU has given away, on rank 0.
+void gather_memory(comm::Communicator& ranks, bool cuda, std::int64_t planned, Measured& result) {
+  const DeviceInfo info = cuda ? device_info() : DeviceInfo{};
+  for (const std::string& text :
+       ranks.gather_text(OrderedJson({planned, info.total_bytes - info.free_bytes}).dump())) {
+    const Json pair = parse_json(text, "a rank's memory");
+    result.planned.push_back(pair.at(0).get<std::int64_t>());
+    result.used.push_back(pair.at(1).get<std::int64_t>());
+  }
+}
 
 Measured measure(const Config& config, const Options& options, comm::Communicator& ranks,
                  parallel::Engine& engine, std::int64_t replicas) {
@@ -158,17 +170,19 @@ void run(const Options& options) {
   engine->bind(arena);
   engine->initialise(config.seed);
   parallel::agree_on_algorithms(*engine, topology, ranks, "", "");
-  const Measured m = measure(config, options, ranks, *engine, topology.replicas);
+  Measured m = measure(config, options, ranks, *engine, topology.replicas);
+  const bool cuda = device == Device::cuda;
+  gather_memory(ranks, cuda, plan.total_bytes(), m);
   if (topology.rank != 0) return;
   if (!options.pieces.empty())
     write_atomically(FileSystem::posix(), options.pieces,
                      parallel::to_json(parallel::piece_times(
                          config, device == Device::cuda ? device_info().name : "cpu", m.parts)));
 
-  const bool cuda = device == Device::cuda;
   const double tokens = double(config.train.global_batch * config.model.context);
   const double rate = tokens / m.step_seconds;
   const double flops = model::training_flops_per_token(config.model);
+  const double mfu = rate * flops / model::kDenseBf16Flops / double(topology.world);
   const auto parts = by_kind(m.parts);
   if (options.json) {
     OrderedJson json = {{"config", options.config},
@@ -181,9 +195,10 @@ void run(const Options& options) {
                         {"tokens_per_second", rate},
                         {"flops_per_token", flops},
                         {"flops_per_second", rate * flops},
-                        {"memory_bytes", plan.total_bytes()}};
+                        {"memory_bytes", m.planned}};
     if (cuda) {
-      json["mfu"] = rate * flops / model::kDenseBf16Flops;
+      json["device_bytes_used"] = m.used;
+      json["mfu"] = mfu;
     } else {
       json["gemm_flops_per_second"] = m.gemm_flops;
       json["fraction_of_gemm"] = rate * flops / m.gemm_flops;
@@ -202,12 +217,15 @@ void run(const Options& options) {
       {"MFLOP/token", number("%.3f", flops / 1e6)},
       {"GFLOP/s", number("%.1f", rate * flops / 1e9)}};
   if (cuda) {
-    rows.push_back({"MFU (of 989 TFLOP/s)", number("%.3f", rate * flops / model::kDenseBf16Flops)});
+    rows.push_back({"MFU (of 989 TFLOP/s)", number("%.3f", mfu)});
   } else {
     rows.push_back({"sgemm GFLOP/s, same run", number("%.1f", m.gemm_flops / 1e9)});
     rows.push_back({"fraction of sgemm", number("%.3f", rate * flops / m.gemm_flops)});
   }
-  rows.push_back({"memory a rank", human_bytes(plan.total_bytes())});
+  for (std::size_t r = 0; r < m.planned.size(); ++r)
+    rows.push_back({"memory of rank " + std::to_string(r),
+                    human_bytes(m.planned[r]) +
+                        (cuda ? ", the GPU has given away " + human_bytes(m.used[r]) : "")});
   for (const parallel::PartTime& part : parts)
     rows.push_back({part.part, number("%.3f ms", part.milliseconds)});
   std::cout << format_table(rows);
