@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
-#include "checkpoints/float_formats.h"
 #include "checkpoints/hugging_face.h"
 #include "checkpoints/import_source.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/names.h"
 #include "config/load.h"
 #include "core/error.h"
+#include "core/float_formats.h"
 #include "core/integers.h"
 #include "core/json.h"
 #include "core/text.h"

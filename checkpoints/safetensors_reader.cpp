@@ -1,11 +1,11 @@
 #include <cstring>
 #include <unordered_map>
 
-#include "checkpoints/float_formats.h"
 #include "checkpoints/names.h"
 #include "checkpoints/safetensors.h"
 #include "checkpoints/safetensors_header.h"
 #include "core/error.h"
+#include "core/float_formats.h"
 
 namespace tessera::checkpoints {
 namespace {

@@ -157,8 +157,8 @@ std::string assumptions(const parallel::Machine& machine, const std::string& cos
   const parallel::MachineRates& r = machine.rates;
   return fmt::format(
       "assumed: {} ({}){}\n"
-      "  {:.0f} TFLOP/s in full matrix products, {:.1f} TB/s of memory traffic, attention {:.0f} "
-      "and {:.0f} TFLOP/s\n"
+      "  {:.3g} TFLOP/s in full matrix products, {:.3g} TB/s of memory traffic, attention {:.3g} "
+      "and {:.3g} TFLOP/s\n"
       "  {} ranks a node; {:.0f} GB/s and {:.1f} us inside a node, {:.1f} GB/s and {:.1f} us a "
       "rank "
       "between nodes; rings\n"

@@ -7,10 +7,7 @@ class Single : public Communicator {
  public:
   std::int64_t rank() const override { return 0; }
   std::int64_t size() const override { return 1; }
-  void all_reduce(float*, std::int64_t) override {}
   void all_reduce(double*, std::int64_t) override {}
-  void reduce_scatter(float*, std::int64_t) override {}
-  void all_gather(float*, std::int64_t) override {}
   void broadcast(void*, std::int64_t) override {}
   std::vector<std::string> gather_text(const std::string& text) override { return {text}; }
   void barrier() override {}

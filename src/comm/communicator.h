@@ -21,13 +21,7 @@ class Communicator {
   virtual std::int64_t size() const = 0;
 
   // Element-wise sums over ranks, in place, `count` elements.
-  virtual void all_reduce(float* data, std::int64_t count) = 0;
   virtual void all_reduce(double* data, std::int64_t count) = 0;
-  // data holds size() slices of `slice` elements; afterwards slice rank() holds its sum over ranks,
-  // the others are undefined.
-  virtual void reduce_scatter(float* data, std::int64_t slice) = 0;
-  // data holds size() slices; slice rank() of every rank is brought to all.
-  virtual void all_gather(float* data, std::int64_t slice) = 0;
   // Rank 0's bytes to all.
   virtual void broadcast(void* data, std::int64_t bytes) = 0;
   // Everybody's text, in rank order, on rank 0 (empty elsewhere).

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/float_formats.h"
+
 namespace tessera::comm {
 
 std::int64_t element_bytes(Element element) {

@@ -31,21 +31,11 @@ class Mpi : public Communicator {
   std::int64_t rank() const override { return rank_; }
   std::int64_t size() const override { return size_; }
 
-  void all_reduce(float* data, std::int64_t count) override { sum(data, count, MPI_FLOAT); }
-  void all_reduce(double* data, std::int64_t count) override { sum(data, count, MPI_DOUBLE); }
-
-  void reduce_scatter(float* data, std::int64_t slice) override {
-    // In place the result lands at the front of `data`; it belongs at slice rank().
-    check_mpi(
-        MPI_Reduce_scatter_block(MPI_IN_PLACE, data, narrow<int>(slice), MPI_FLOAT, MPI_SUM, comm_),
-        "MPI_Reduce_scatter_block");
-    if (rank_ != 0) std::copy_n(data, slice, data + rank_ * slice);
-  }
-
-  void all_gather(float* data, std::int64_t slice) override {
-    check_mpi(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, narrow<int>(slice), MPI_FLOAT,
-                            comm_),
-              "MPI_Allgather");
+  void all_reduce(double* data, std::int64_t count) override {
+    for (; count > 0; data += kPiece, count -= kPiece)
+      check_mpi(MPI_Allreduce(MPI_IN_PLACE, data, static_cast<int>(std::min(count, kPiece)),
+                              MPI_DOUBLE, MPI_SUM, comm_),
+                "MPI_Allreduce");
   }
 
   void broadcast(void* data, std::int64_t bytes) override {
@@ -89,14 +79,6 @@ class Mpi : public Communicator {
   MPI_Comm group() const { return comm_; }
 
  private:
-  template <typename T>
-  void sum(T* data, std::int64_t count, MPI_Datatype type) {
-    for (; count > 0; data += kPiece, count -= kPiece)
-      check_mpi(MPI_Allreduce(MPI_IN_PLACE, data, static_cast<int>(std::min(count, kPiece)), type,
-                              MPI_SUM, comm_),
-                "MPI_Allreduce");
-  }
-
   MPI_Comm comm_ = MPI_COMM_NULL;
   std::int64_t rank_ = 0, size_ = 1;
 };

@@ -31,6 +31,11 @@ Topology make_topology(const Config& config, std::int64_t rank, std::int64_t wor
         fmt::format("parallel.pipeline = {} does not divide the {} ranks started; "
                     "parallel.pipeline: {} does",
                     stages, world, divisor_below(world, stages)));
+  if (stages == 1 && config.parallel.virtual_stages > 1)
+    refuse(
+        fmt::format("parallel.virtual_stages = {} needs parallel.pipeline of at least 2; "
+                    "with parallel.pipeline: 1 set parallel.virtual_stages: 1",
+                    config.parallel.virtual_stages));
   const std::int64_t replicas = world / stages;
   if (config.parallel.data != 0 && config.parallel.data != replicas)
     refuse(

@@ -33,32 +33,27 @@ std::string agree_on_algorithms(Engine& engine, const comm::Topology& topology,
 void require_equal_replicas(Engine& engine, const comm::Topology& topology,
                             comm::Communicator& world, std::int64_t step) {
   if (topology.replicas == 1) return;
-  OrderedJson mine = {{"stage", topology.stage}, {"hashes", engine.parameter_hashes()}};
+  OrderedJson mine = {{"stage", topology.stage}, {"hashes", OrderedJson::object()}};
+  const std::vector<std::uint64_t> hashes = engine.parameter_hashes();
+  for (std::size_t t = 0; t < hashes.size(); ++t)
+    mine["hashes"][engine.local_table().parameters()[t].name] = hashes[t];
   const std::vector<std::string> all = world.gather_text(mine.dump());
   std::string verdict;
-  std::map<std::int64_t, std::pair<std::size_t, Json>> first_of;  // of a stage: rank, hashes
+  std::map<std::int64_t, std::pair<std::size_t, OrderedJson>> first_of;  // of a stage: rank, hashes
   for (std::size_t r = 0; r < all.size() && verdict.empty(); ++r) {
-    const Json record = parse_json(all[r], "parameter hashes of rank " + std::to_string(r));
+    const OrderedJson record = OrderedJson::parse(all[r]);
     const auto [entry, is_first] =
         first_of.try_emplace(record.at("stage").get<std::int64_t>(), r, record.at("hashes"));
-    if (is_first) continue;
-    const auto& [rank, hashes] = entry->second;
-    for (std::size_t t = 0; t < hashes.size() && verdict.empty(); ++t)
-      if (hashes[t] != record.at("hashes").at(t))
-        verdict = fmt::format("{} {} {} {}", record.at("stage").get<std::int64_t>(), t, rank, r);
+    const auto& [rank, expected] = entry->second;
+    for (const auto& [name, hash] : record.at("hashes").items())
+      if (verdict.empty() && hash != expected.at(name))
+        verdict = fmt::format(
+            "step {}: replicas have drifted apart: {} differs between ranks {} and {}; go on from "
+            "the last checkpoint and look at those GPUs",
+            step, name, rank, r);
   }
   verdict = comm::broadcast_text(world, verdict);
-  if (verdict.empty()) return;
-  std::int64_t stage = 0, tensor = 0, one = 0, other = 0;
-  std::sscanf(verdict.c_str(), "%ld %ld %ld %ld", &stage, &tensor, &one, &other);
-  // Only the ranks of that stage know the tensor's name.
-  const std::string name = stage == topology.stage
-                               ? engine.local_table()[tensor].name
-                               : fmt::format("tensor {} of stage {}", tensor, stage);
-  throw Error(Category::disagreement,
-              fmt::format("step {}: replicas have drifted apart: {} differs between ranks {} and "
-                          "{}; go on from the last checkpoint and look at those GPUs",
-                          step, name, one, other));
+  if (!verdict.empty()) throw Error(Category::disagreement, verdict);
 }
 
 }  // namespace tessera::parallel

@@ -11,13 +11,12 @@ namespace {
 
 // How many instructions ahead receives are posted, so that messages arrive behind computing.
 constexpr std::size_t kAhead = 2;
-constexpr std::int64_t kGradientBuffers = 2;  // each way
 
 }  // namespace
 
 template <typename T>
 PipelineRunner<T>::PipelineRunner(const DeviceContext& context, const ScheduleShape& shape,
-                                  std::int64_t stage,
+                                  std::int64_t stage, const RankSchedule& schedule,
                                   std::vector<std::unique_ptr<model::Stage<T>>> chunks, Links links,
                                   bool graphs)
     : context_(context),
@@ -28,7 +27,6 @@ PipelineRunner<T>::PipelineRunner(const DeviceContext& context, const ScheduleSh
       graphs_(graphs),
       cuts_(chunks_.size()),
       sent_gradients_(chunks_.size(), std::vector<comm::Ticket>(kGradientBuffers)) {
-  const RankSchedule schedule = make_schedule(shape, stage);
   TESSERA_CHECK(static_cast<std::int64_t>(chunks_.size()) == shape.chunks);
   for (const std::int64_t slots : schedule.slots)
     sent_outputs_.emplace_back(static_cast<std::size_t>(slots));

@@ -24,9 +24,11 @@ struct StepTarget {
 template <typename T>
 class PipelineRunner {
  public:
-  // One stage object a chunk, with the schedule's slots. `context` outlives the runner.
+  // `schedule`: of this stage; one stage object a chunk, with its slots. `context` outlives the
+  // runner.
   PipelineRunner(const DeviceContext& context, const ScheduleShape& shape, std::int64_t stage,
-                 std::vector<std::unique_ptr<model::Stage<T>>> chunks, Links links, bool graphs);
+                 const RankSchedule& schedule, std::vector<std::unique_ptr<model::Stage<T>>> chunks,
+                 Links links, bool graphs);
 
   const std::vector<std::unique_ptr<model::Stage<T>>>& chunks() const { return chunks_; }
   const ScheduleShape& shape() const { return shape_; }

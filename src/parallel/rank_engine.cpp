@@ -12,7 +12,9 @@ ScheduleShape schedule_shape(const Config& config, const comm::Topology& topolog
   ScheduleShape shape;
   shape.stages = topology.stages;
   shape.chunks = config.parallel.virtual_stages;
-  shape.kind = topology.stages > 1 ? config.parallel.schedule : PipelineSchedule::one_f_one_b;
+  // One stage has nothing to schedule; shapes that it cannot have are refused as configured.
+  const bool plain = topology.stages == 1 && shape.chunks == 1;
+  shape.kind = plain ? PipelineSchedule::one_f_one_b : config.parallel.schedule;
   shape.micro_batches = std::max<std::int64_t>(
       1, config.train.global_batch / (config.train.micro_batch * topology.replicas));
   return shape;
@@ -53,9 +55,9 @@ RankEngine<T>::RankEngine(const Config& config, Device device, const comm::Topol
   transport.device = device;
   transport.staged = options.staged;
   transport.start_seconds = config.watchdog.start_seconds;
-  runner_ = std::make_unique<PipelineRunner<T>>(context_, shape, topology.stage, std::move(chunks),
-                                                make_links(*pipeline_, shape.chunks, transport),
-                                                options.graphs && device == Device::cuda);
+  runner_ = std::make_unique<PipelineRunner<T>>(
+      context_, shape, topology.stage, schedule, std::move(chunks),
+      make_links(*pipeline_, shape.chunks, transport), options.graphs && device == Device::cuda);
 
   transport.name = "replicas of stage " + std::to_string(topology.stage);
   transport.traffic = comm::Traffic::collectives;

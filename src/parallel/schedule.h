@@ -36,6 +36,9 @@ struct ScheduleShape {
   std::int64_t stages = 1, chunks = 1, micro_batches = 1;
 };
 
+// Gradients that cross stages have this many buffers a chunk, at either end (docs/parallel.md).
+inline constexpr std::int64_t kGradientBuffers = 2;
+
 struct RankSchedule {
   std::vector<Instruction> instructions;
   std::vector<std::int64_t> slots;  // a chunk: how many micro-batches it holds at most

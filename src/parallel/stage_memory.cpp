@@ -12,8 +12,6 @@
 namespace tessera::parallel {
 namespace {
 
-constexpr std::int64_t kGradientBuffers = 2;  // each way, a chunk
-
 std::int64_t segment_bytes(const MemoryPlan& plan, const std::string& name) {
   for (const MemorySegment& s : plan.segments())
     if (s.name == name) return s.bytes;
@@ -66,7 +64,8 @@ MemoryPlan StageMemory::rank(const Config& config, const std::vector<model::Piec
   TESSERA_CHECK(ranges.size() == schedule.slots.size());
   const std::int64_t element = element_bytes(config_.precision),
                      sequences = config.train.micro_batch;
-  const bool masters = element<kWideBytes, shared = replicas> 1;
+  const bool masters = element < kWideBytes;
+  const bool shared = replicas > 1;
   std::int64_t flat = 0, tensors = 0;
   for (const model::PieceRange r : ranges) {
     flat += this->range(r, sequences).flat;

@@ -15,7 +15,6 @@ namespace tessera::parallel {
 namespace {
 
 constexpr double kUnknown = std::numeric_limits<double>::infinity();
-constexpr std::int64_t kGradientBuffers = 2;  // a chunk, at either end (docs/parallel.md, "Links")
 
 // An activation or gradient on its way from one rank to another.
 struct Message {

@@ -8,11 +8,11 @@
 
 #include <gtest/gtest.h>
 
-#include "checkpoints/float_formats.h"
 #include "checkpoints/hugging_face.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/safetensors.h"
 #include "config/load.h"
+#include "core/float_formats.h"
 #include "tests/checkpoints/exchange_support.h"
 
 namespace tessera::checkpoints::testing {

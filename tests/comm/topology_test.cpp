@@ -88,6 +88,9 @@ TEST(Topology, SizesThatDoNotFitAreRefusedWithOneThatDoes) {
   has(text, "train.micro_batch: 6 divides");
   config.train.micro_batch = 6;
   EXPECT_EQ(refusal(config, 8), "");
+  config.parallel.virtual_stages = 2;
+  config.parallel.schedule = PipelineSchedule::interleaved;
+  has(refusal(config, 8), "needs parallel.pipeline of at least 2");
 }
 
 TEST(Topology, APieceForEveryVirtualStage) {

@@ -10,6 +10,7 @@
 #include "comm/flight_record.h"
 #include "comm/mpi_communicator.h"
 #include "core/error.h"
+#include "core/float_formats.h"
 #include "core/random.h"
 
 namespace tessera::comm {

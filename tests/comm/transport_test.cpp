@@ -8,6 +8,7 @@
 #include "comm/meeting.h"
 #include "comm/mpi_communicator.h"
 #include "core/error.h"
+#include "core/float_formats.h"
 #include "tests/comm/transport_cases.h"
 
 namespace tessera::comm {
@@ -135,20 +136,6 @@ TEST_F(Group, AMeetingRefusesRanksThatStartDifferentThings) {
   EXPECT_NE(error.find("'replicas'"), std::string::npos) << error;
   EXPECT_NE(error.find("'stages'"), std::string::npos) << error;
   world_->barrier();
-}
-
-TEST_F(Group, Bf16RoundsToNearestEven) {
-  for (std::uint32_t bits = 0; bits < 65536; ++bits) {
-    const float value = bf16_to_float(static_cast<std::uint16_t>(bits));
-    if (std::isnan(value))
-      ASSERT_TRUE(std::isnan(bf16_to_float(float_to_bf16(value))));
-    else
-      ASSERT_EQ(float_to_bf16(value), bits);
-  }
-  EXPECT_EQ(bf16_to_float(float_to_bf16(257.f)), 256.f);
-  EXPECT_EQ(bf16_to_float(float_to_bf16(259.f)), 260.f);
-  EXPECT_EQ(bf16_to_float(float_to_bf16(257.001f)), 258.f);
-  EXPECT_TRUE(std::isinf(bf16_to_float(float_to_bf16(3.4e38f))));
 }
 
 }  // namespace

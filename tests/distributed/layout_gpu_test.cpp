@@ -10,14 +10,12 @@
 namespace tessera {
 namespace {
 
+using testing::kGpipe, testing::kInterleaved, testing::kOneF;
 using testing::Layout;
 using testing::LayoutRun;
 
 constexpr std::int64_t kBatch = 8;
 constexpr int kSteps = 12;
-constexpr auto kGpipe = PipelineSchedule::gpipe;
-constexpr auto kOneF = PipelineSchedule::one_f_one_b;
-constexpr auto kInterleaved = PipelineSchedule::interleaved;
 
 const std::vector<Layout> kLayouts = {
     {1, 1, 1, kOneF, 1},  {1, 2, 1, kOneF, 0},    {1, 2, 1, kOneF, 1, 2},
@@ -26,23 +24,15 @@ const std::vector<Layout> kLayouts = {
     {4, 1, 1, kOneF, 1},
 };
 
-ModelConfig vanilla() {
-  ModelConfig c;
-  c.kind = ModelKind::vanilla;
+// Head size 32, enough pieces for four stages.
+ModelConfig larger(ModelConfig c) {
   c.vocab = 101;
   c.width = 64;
   c.heads = 2;
-  c.layers = 4;
   c.context = 48;
-  return c;
-}
-
-ModelConfig block() {
-  ModelConfig c = vanilla();
-  c.kind = ModelKind::block;
+  c.rotary_pct = 0.25;
+  c.layers = 4;
   c.block_layers = c.token_layers = 2;
-  c.block_length = 4;
-  c.prefix = 2;
   return c;
 }
 
@@ -108,7 +98,9 @@ TEST_P(GpuLayouts, Bf16StaysNearOneGpuAndRepeatsBitForBitWithAndWithoutGraphs) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GpuLayouts, ::testing::Values(vanilla(), block()),
+INSTANTIATE_TEST_SUITE_P(Models, GpuLayouts,
+                         ::testing::Values(larger(testing::small_vanilla()),
+                                           larger(testing::small_block(4, 2))),
                          [](const auto& c) {
                            return std::string(c.param.kind == ModelKind::vanilla ? "vanilla"
                                                                                  : "block");

@@ -9,14 +9,12 @@
 namespace tessera {
 namespace {
 
+using testing::kGpipe, testing::kInterleaved, testing::kOneF;
 using testing::Layout;
 using testing::LayoutRun;
 
 constexpr std::int64_t kBatch = 8;
 constexpr int kSteps = 20;
-constexpr auto kGpipe = PipelineSchedule::gpipe;
-constexpr auto kOneF = PipelineSchedule::one_f_one_b;
-constexpr auto kInterleaved = PipelineSchedule::interleaved;
 
 const std::vector<Layout> kLayouts = {
     {1, 1, 1, kOneF, 0, 2},

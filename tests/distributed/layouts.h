@@ -15,6 +15,10 @@
 
 namespace tessera::testing {
 
+inline constexpr auto kGpipe = PipelineSchedule::gpipe;
+inline constexpr auto kOneF = PipelineSchedule::one_f_one_b;
+inline constexpr auto kInterleaved = PipelineSchedule::interleaved;
+
 struct Layout {
   std::int64_t stages = 1, replicas = 1, chunks = 1;
   PipelineSchedule schedule = PipelineSchedule::one_f_one_b;

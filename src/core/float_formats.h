@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdint>
 
-namespace tessera::checkpoints {
+namespace tessera {
 
 inline float bf16_to_float(std::uint16_t bits) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
@@ -12,9 +12,11 @@ inline float bf16_to_float(std::uint16_t bits) {
 
 inline std::uint16_t float_to_bf16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
-  // NaN: keep sign and upper payload, and stay a (quiet) NaN.
-  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
-  return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+  // Half a unit in the last place that stays, less one where that place is even. A NaN keeps its
+  // sign and upper payload and becomes quiet. Without branches: casts run through it as vectors.
+  const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const std::uint32_t quiet = (bits >> 16) | 0x40u;
+  return static_cast<std::uint16_t>((bits & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
 
 inline float f16_to_float(std::uint16_t half) {
@@ -44,4 +46,4 @@ inline std::uint16_t float_to_f16(float value) {
   return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
 }
 
-}  // namespace tessera::checkpoints
+}  // namespace tessera

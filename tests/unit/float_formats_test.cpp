@@ -1,12 +1,12 @@
 // Conversions between float32 and the 16-bit formats, over every 16-bit value and at the ties.
-#include "checkpoints/float_formats.h"
+#include "core/float_formats.h"
 
 #include <cmath>
 #include <limits>
 
 #include <gtest/gtest.h>
 
-namespace tessera::checkpoints {
+namespace tessera {
 namespace {
 
 TEST(FloatFormats, EveryHalfSurvivesTheWayThroughFloat) {
@@ -72,4 +72,4 @@ TEST(FloatFormats, BrainFloatRoundsToNearestEven) {
 }
 
 }  // namespace
-}  // namespace tessera::checkpoints
+}  // namespace tessera
