@@ -37,7 +37,7 @@ report="${TESSERA_GPU_REPORT:-$root/build/gpu-report}"
 mkdir -p "$report"
 rm -f "$report"/*.log "$report"/*.txt
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}" # CPU references of several ranks at once
-export TESSERA_GOLDEN_DIR="${TESSERA_GOLDEN_DIR:-$root/tests/golden}" TESSERA_PROGRESS=0
+export TESSERA_GOLDEN_DIR="${TESSERA_GOLDEN_DIR:-$root/tests/golden}" TESSERA_PROGRESS=0 GTEST_COLOR=no
 deadline=480 # seconds for everything
 failed=0
 

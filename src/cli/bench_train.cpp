@@ -23,6 +23,8 @@
 #include "model/flops.h"
 #include "parallel/agreements.h"
 #include "parallel/measured_costs.h"
+#include "parallel/rank_engine.h"
+#include "parallel/stage_memory.h"
 #include "train/setup.h"
 
 namespace tessera::cli {
@@ -75,18 +77,21 @@ double gemm_speed(const Config& config) {
 
 struct Measured {
   double step_seconds = 0, gemm_flops = 0;
-  std::vector<parallel::PartTime> parts;    // of one micro-batch, in order
-  std::vector<std::int64_t> planned, used;  // bytes, a rank; on rank 0. used: of the GPU, by all
+  std::vector<parallel::PartTime> parts;  // of one micro-batch, in order
+  // Bytes a rank, on rank 0: planned, expected beside that, given away by the GPU.
+  std::vector<std::int64_t> planned, libraries, used;
 };
 
 // What every rank planned and what its GPU has given away, on rank 0.
-void gather_memory(comm::Communicator& ranks, bool cuda, std::int64_t planned, Measured& result) {
+void gather_memory(comm::Communicator& ranks, bool cuda, std::int64_t planned,
+                   std::int64_t libraries, Measured& result) {
   const DeviceInfo info = cuda ? device_info() : DeviceInfo{};
-  for (const std::string& text :
-       ranks.gather_text(OrderedJson({planned, info.total_bytes - info.free_bytes}).dump())) {
-    const Json pair = parse_json(text, "a rank's memory");
-    result.planned.push_back(pair.at(0).get<std::int64_t>());
-    result.used.push_back(pair.at(1).get<std::int64_t>());
+  for (const std::string& text : ranks.gather_text(
+           OrderedJson({planned, libraries, info.total_bytes - info.free_bytes}).dump())) {
+    const Json bytes = parse_json(text, "a rank's memory");
+    result.planned.push_back(bytes.at(0).get<std::int64_t>());
+    result.libraries.push_back(bytes.at(1).get<std::int64_t>());
+    result.used.push_back(bytes.at(2).get<std::int64_t>());
   }
 }
 
@@ -172,7 +177,10 @@ void run(const Options& options) {
   parallel::agree_on_algorithms(*engine, topology, ranks, "", "");
   Measured m = measure(config, options, ranks, *engine, topology.replicas);
   const bool cuda = device == Device::cuda;
-  gather_memory(ranks, cuda, plan.total_bytes(), m);
+  gather_memory(ranks, cuda, plan.total_bytes(),
+                parallel::library_bytes(device, parallel::schedule_shape(config, topology),
+                                        topology.stage, topology.replicas),
+                m);
   if (topology.rank != 0) return;
   if (!options.pieces.empty())
     write_atomically(FileSystem::posix(), options.pieces,
@@ -197,6 +205,7 @@ void run(const Options& options) {
                         {"flops_per_second", rate * flops},
                         {"memory_bytes", m.planned}};
     if (cuda) {
+      json["library_bytes"] = m.libraries;
       json["device_bytes_used"] = m.used;
       json["mfu"] = mfu;
     } else {

@@ -116,6 +116,12 @@ std::string memory_by_stage(const Prediction& p) {
   rows.push_back({"total"});
   for (const StagePrediction* stage : shown)
     rows.back().push_back(human_bytes(stage->memory.total_bytes()));
+  if (fullest->libraries == 0) return format_table(rows);
+  rows.push_back({"CUDA and NCCL"});
+  for (const StagePrediction* stage : shown) rows.back().push_back(human_bytes(stage->libraries));
+  rows.push_back({"of the GPU"});
+  for (const StagePrediction* stage : shown)
+    rows.back().push_back(human_bytes(stage->memory.total_bytes() + stage->libraries));
   return format_table(rows);
 }
 
@@ -222,7 +228,8 @@ OrderedJson to_json(const Prediction& p, bool mfu) {
                              {"parameters", s.parameters},
                              {"forward_seconds", s.forward},
                              {"backward_seconds", s.backward},
-                             {"memory_bytes", memory}});
+                             {"memory_bytes", memory},
+                             {"library_bytes", s.libraries}});
   }
   json["links"] = OrderedJson::array();
   for (const LinkTraffic& l : p.links)

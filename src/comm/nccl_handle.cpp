@@ -39,12 +39,12 @@ Invitation invite() {
 
 }  // namespace
 
-NcclHandle::NcclHandle(Communicator& group, std::string name, double start_seconds)
+NcclHandle::NcclHandle(Communicator& group, std::string name, double start_seconds, int most_blocks)
     : name_(std::move(name)), rank_(group.rank()), size_(group.size()) {
   // Multicast in the switch (NVLink SHARP): launch/env.sh says why not. Before NCCL reads it.
   setenv("NCCL_NVLS_ENABLE", "0", 0);
   try {
-    start(group, start_seconds);
+    start(group, start_seconds, most_blocks);
   } catch (...) {
     abort();
     throw;
@@ -58,7 +58,7 @@ NcclHandle::~NcclHandle() {
     finish();
 }
 
-void NcclHandle::start(Communicator& group, double seconds) {
+void NcclHandle::start(Communicator& group, double seconds, int most_blocks) {
   Invitation invitation{};
   if (rank_ == 0) invitation = invite();
   group.broadcast(&invitation, sizeof invitation);
@@ -67,6 +67,7 @@ void NcclHandle::start(Communicator& group, double seconds) {
                 fmt::format("group '{}' cannot start: {}", name_, invitation.problem));
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
+  if (most_blocks > 0) config.maxCTAs = most_blocks;
   const auto deadline = Clock::now() + std::chrono::duration<double>(seconds);
   {
     const std::lock_guard lock(mutex_);

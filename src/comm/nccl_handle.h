@@ -21,7 +21,8 @@ class NcclHandle {
  public:
   // The id travels over `group`, whose ranks have met. `name`: of the group, in messages.
   // Error{device} when NCCL refuses, or has not connected all ranks within start_seconds.
-  NcclHandle(Communicator& group, std::string name, double start_seconds);
+  // `most_blocks`: thread blocks (multiprocessors) of an operation at most; 0 = NCCL's choice.
+  NcclHandle(Communicator& group, std::string name, double start_seconds, int most_blocks);
   // Ends in agreement with the other ranks; in an exception's unwinding, by abort().
   ~NcclHandle();
   NcclHandle(const NcclHandle&) = delete;
@@ -51,7 +52,7 @@ class NcclHandle {
   // False while NCCL is still at work.
   bool settled(const char* operation, std::int64_t sequence);
   void settle(const char* operation, std::int64_t sequence);
-  void start(Communicator& group, double seconds);
+  void start(Communicator& group, double seconds, int most_blocks);
   void finish() noexcept;
 
   const std::string name_;

@@ -52,7 +52,7 @@ class NcclTransport : public Transport {
         size_(group.size()),
         flight_(make_flight_record(options.name, group.rank(), group.size())),
         stream_(Device::cuda, options.name),
-        handle_(group, options.name, options.start_seconds) {
+        handle_(group, options.name, options.start_seconds, options.most_blocks) {
     connect(options.traffic);
   }
   // Operations still on the stream end before the communicator does; on the way out of a failure

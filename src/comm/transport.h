@@ -78,6 +78,9 @@ struct TransportOptions {
   double start_seconds = 120;     // limit for the ranks to meet
   std::string name = "replicas";  // in messages and traces
   Traffic traffic = Traffic::all;
+  // NCCL: multiprocessors that an operation may hold; 0 = as many as NCCL likes. A receive that is
+  // posted ahead holds them until its message comes, and what it holds no other kernel has.
+  int most_blocks = 0;
 };
 
 // Over the ranks of `group`. NCCL: the id travels over `group`; Error{device} naming the absent

@@ -86,6 +86,7 @@ struct ParallelConfig {
   std::int64_t zero = 1;  // 1: each replica owns a slice of the optimizer's state; 0: all of it
   RankOrder order = RankOrder::pipeline_first;
   GradientType gradient_dtype = GradientType::fp32;
+  std::int64_t bucket_mib = 128;  // gradients (as fp32) that are reduced at a time
 };
 
 struct CheckpointConfig {

@@ -173,6 +173,7 @@ const std::vector<Field>& fields() {
       TESSERA_FIELD(parallel.zero, zero_or_one),
       TESSERA_FIELD(parallel.order),
       TESSERA_FIELD(parallel.gradient_dtype),
+      TESSERA_FIELD(parallel.bucket_mib, at_least(1)),
       TESSERA_FIELD(checkpoint.every, at_least(0)),
       TESSERA_FIELD(checkpoint.keep, at_least(1)),
       TESSERA_FIELD(checkpoint.keep_every, at_least(0)),

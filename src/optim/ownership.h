@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "config/config.h"
 #include "model/parameter_table.h"
 
 namespace tessera::optim {
@@ -25,15 +26,16 @@ struct Slice {
   bool operator==(const Slice&) const = default;
 };
 
-// Elements of a bucket unless something else is asked for: 32 MiB of fp32 gradients.
-inline constexpr std::int64_t kBucketElements = std::int64_t{1} << 23;
+// Elements of a bucket as configured (parallel.bucket_mib of fp32 gradients).
+inline std::int64_t bucket_elements(const ParallelConfig& config) {
+  return config.bucket_mib << 18;
+}
 
 // The flat space padded so that it divides into buckets, each of them into `replicas` slices of a
 // multiple of 16 elements.
 class Partition {
  public:
-  Partition(std::int64_t flat_size, std::int64_t replicas,
-            std::int64_t bucket_elements = kBucketElements);
+  Partition(std::int64_t flat_size, std::int64_t replicas, std::int64_t bucket_elements);
 
   std::int64_t padded() const { return padded_; }
   std::int64_t replicas() const { return replicas_; }

@@ -48,9 +48,9 @@ struct PartTime {
 };
 
 struct EngineOptions {
-  bool graphs = true;   // CUDA: replay captured instructions
-  bool staged = false;  // CUDA: exchange through host memory and MPI instead of NCCL
-  std::int64_t bucket_elements = optim::kBucketElements;
+  bool graphs = true;                // CUDA: replay captured instructions
+  bool staged = false;               // CUDA: exchange through host memory and MPI instead of NCCL
+  std::int64_t bucket_elements = 0;  // 0 = as configured
 };
 
 class Engine {

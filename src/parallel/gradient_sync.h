@@ -16,6 +16,10 @@
 
 namespace tessera::parallel {
 
+// Multiprocessors that a collective of replicas holds on a GPU, beside the kernels of the backward:
+// as fast as more on two H100s (docs/scaling.md), with a third less memory than NCCL's own choice.
+inline constexpr int kReplicaBlocks = 16;
+
 template <typename T>
 class GradientSync {
  public:

@@ -5,6 +5,11 @@ namespace tessera::parallel {
 Channel::Channel(std::unique_ptr<comm::Communicator> pair, const comm::TransportOptions& options)
     : pair_(std::move(pair)), transport_(comm::make_transport(*pair_, options)) {}
 
+Links::~Links() {
+  activations_in = activations_out = gradients_in = gradients_out = {};
+  while (!opened.empty()) opened.pop_back();
+}
+
 void Links::abort() noexcept {
   for (const Channel* each : {&activations_in, &activations_out, &gradients_in, &gradients_out})
     if (*each) each->transport().abort();
@@ -17,6 +22,7 @@ Links make_links(comm::Communicator& pipeline, std::int64_t chunks,
   if (stages == 1) return links;
   const std::int64_t edges = chunks > 1 ? stages : stages - 1;  // edge e: stage e -> e + 1
   options.traffic = comm::Traffic::messages;
+  options.most_blocks = kLinkBlocks;
   // A rank takes part in one edge a round: even edges, odd edges, and the last one where it would
   // meet edge 0.
   const auto round_of = [&](std::int64_t edge) {
@@ -32,11 +38,11 @@ Links make_links(comm::Communicator& pipeline, std::int64_t chunks,
       if (!pair) continue;
       options.name = (forwards ? "activations " : "gradients ") + std::to_string(edge) +
                      (forwards ? " > " : " < ") + std::to_string((edge + 1) % stages);
-      Channel channel(std::move(pair), options);
+      const Channel& channel = links.opened.emplace_back(std::move(pair), options);
       if (forwards)
-        (to_next ? links.activations_out : links.activations_in) = std::move(channel);
+        (to_next ? links.activations_out : links.activations_in) = channel;
       else
-        (to_next ? links.gradients_in : links.gradients_out) = std::move(channel);
+        (to_next ? links.gradients_in : links.gradients_out) = channel;
     }
   return links;
 }

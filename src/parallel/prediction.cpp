@@ -16,6 +16,10 @@ std::size_t at(std::int64_t index) {
   return static_cast<std::size_t>(index);
 }
 
+optim::Partition partition_of(const Config& config, const comm::Topology& topology,
+                              std::int64_t parameters) {
+  return {parameters, topology.replicas, optim::bucket_elements(config.parallel)};
+}
 }  // namespace
 
 Predictor::Predictor(const Config& config, Device device, const Machine& machine,
@@ -49,7 +53,7 @@ Predictor::Frame Predictor::frame(const Config& layout, std::int64_t ranks) cons
 }
 
 Predictor::Share Predictor::share(const Frame& f, std::int64_t parameters) const {
-  const std::int64_t padded = optim::Partition(parameters, f.topology.replicas).padded();
+  const std::int64_t padded = partition_of(f.config, f.topology, parameters).padded();
   return {padded, f.config.parallel.zero == 1 ? padded / f.topology.replicas : padded};
 }
 
@@ -63,6 +67,7 @@ StagePrediction Predictor::stage(const Frame& f, std::int64_t index) const {
     s.parameters += memory_.range(f.ranges[at(v)], f.config.train.micro_batch).flat;
   }
   s.memory = memory_.rank(f.config, s.ranges, f.shape, index, f.topology.replicas);
+  s.libraries = library_bytes(device_, f.shape, index, f.topology.replicas);
   return s;
 }
 
@@ -103,7 +108,7 @@ double Predictor::reduced(const Frame& f, const StagePrediction& s, std::int64_t
     }
     base += sizes.flat;
   }
-  const optim::Partition partition(s.parameters, f.topology.replicas);
+  const optim::Partition partition = partition_of(f.config, f.topology, s.parameters);
   const comm::Placement placement =
       comm::replica_placement(f.topology, index, machine_.ranks_a_node);
   const double wire = f.config.parallel.gradient_dtype == GradientType::bf16 ? 2 : kWideBytes;
@@ -149,7 +154,7 @@ Prediction Predictor::predict(const Config& layout, std::int64_t ranks) const {
     const Share share = this->share(f, s.parameters);
     const OptimizerCost optimizer = costs_.optimizer(share.padded, share.owned);
     const comm::Placement placement = comm::replica_placement(f.topology, i, machine_.ranks_a_node);
-    const optim::Partition partition(s.parameters, f.topology.replicas);
+    const optim::Partition partition = partition_of(f.config, f.topology, s.parameters);
     double gather = 0;
     if (f.config.parallel.zero == 1)
       for (const optim::Slice& b : partition.buckets())
@@ -198,7 +203,8 @@ void Predictor::add_traffic(const Frame& f, Prediction& p) const {
   const double wire = f.config.parallel.gradient_dtype == GradientType::bf16 ? 2 : kWideBytes;
   for (std::int64_t i = 0; i < f.shape.stages; ++i) {
     const comm::Placement placement = comm::replica_placement(f.topology, i, machine_.ranks_a_node);
-    const optim::Partition partition(p.stages[at(i)].parameters, replicas);
+    const optim::Partition partition =
+        partition_of(f.config, f.topology, p.stages[at(i)].parameters);
     const auto add = [&](const char* what, double element, double passes) {
       LinkTraffic link{what, i, -1, 0, 0, placement.nodes > 1};
       for (const optim::Slice& b : partition.buckets()) {

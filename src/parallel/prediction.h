@@ -22,6 +22,7 @@ struct StagePrediction {
   double forward = 0, backward = 0;  // seconds of a micro-batch, all chunks
   std::int64_t parameters = 0;       // elements, padding between tensors included
   MemoryPlan memory;                 // of its fullest rank
+  std::int64_t libraries = 0;        // bytes beside that (library_bytes)
   double computed = 0, reduced = 0;  // seconds into the step: last backward, last gradient summed
 };
 

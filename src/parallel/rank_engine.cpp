@@ -61,7 +61,10 @@ RankEngine<T>::RankEngine(const Config& config, Device device, const comm::Topol
 
   transport.name = "replicas of stage " + std::to_string(topology.stage);
   transport.traffic = comm::Traffic::collectives;
-  optim::Partition partition(local_.flat_size(), topology.replicas, options.bucket_elements);
+  transport.most_blocks = kReplicaBlocks;
+  optim::Partition partition(local_.flat_size(), topology.replicas,
+                             options.bucket_elements > 0 ? options.bucket_elements
+                                                         : optim::bucket_elements(config.parallel));
   const std::vector<optim::Slice> mine = partition.owned(topology.replica);
   sync_ = std::make_unique<GradientSync<T>>(
       replicas_->size() > 1 ? comm::make_transport(*replicas_, transport) : nullptr, partition,
@@ -168,8 +171,20 @@ void RankEngine<T>::begin_step(double loss_weight) {
     weight_now_ = loss_weight;
   }
   sync_->wait_for_parameters(context_.stream());
+  // A receive that is posted ahead occupies the GPU until the neighbour sends, and CUDA may load a
+  // kernel at its first use by waiting for the GPU: every kernel runs once before that.
+  if (!rehearsed_ && runner_->shape().stages > 1 && queue().device == Device::cuda) rehearse();
   clear_gradients();
   runner_->begin_step();
+}
+
+template <typename T>
+void RankEngine<T>::rehearse() {
+  const std::vector<std::int32_t> ids(static_cast<std::size_t>(sequences_ * model_.context));
+  clear_gradients();
+  runner_->rehearse(take(inputs_[0], {sequences_, ids.data(), ids.data()}), target());
+  synchronize();
+  rehearsed_ = true;
 }
 
 template <typename T>

@@ -78,6 +78,8 @@ class RankEngine : public Engine {
   // Brings a micro-batch (host memory) into the queue's memory.
   model::MicroBatch take(Input& input, const model::MicroBatch& batch);
   void clear_gradients();
+  // One micro-batch of zeros through this rank's chunks, nothing sent.
+  void rehearse();
   StepTarget<T> target() const { return {loss_weight_, loss_sum_}; }
   std::vector<optim::Segment> in_whole(std::vector<optim::Segment> segments) const;
 
@@ -104,6 +106,7 @@ class RankEngine : public Engine {
   double weight_now_ = 0;
   std::vector<Input> inputs_;
   std::size_t next_input_ = 0;
+  bool rehearsed_ = false;                // every kernel of a step has run once
   HostMemory sums_;                       // loss and norms, brought from the device
   std::vector<std::vector<float>> kept_;  // CUDA: state of the last snapshot
 };

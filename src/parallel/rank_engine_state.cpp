@@ -133,6 +133,7 @@ void RankEngine<T>::tune() {
     ids.push_back(static_cast<std::int32_t>(random.bits(static_cast<std::uint64_t>(i)) %
                                             static_cast<std::uint64_t>(model_.vocab)));
   kernels::set_may_measure(*context_.libraries(), true);
+  rehearsed_ = true;
   begin_step(1.0 / static_cast<double>(count));
   runner_->rehearse(take(inputs_[0], {sequences_, ids.data(), ids.data()}), target());
   synchronize();

@@ -7,6 +7,8 @@
 #include "kernels/adamw.h"
 #include "model/stage.h"
 #include "optim/ownership.h"
+#include "parallel/gradient_sync.h"
+#include "parallel/links.h"
 #include "parallel/piece_work.h"
 
 namespace tessera::parallel {
@@ -57,6 +59,20 @@ const RangeSizes& StageMemory::range(model::PieceRange range, std::int64_t seque
       .first->second;
 }
 
+std::int64_t library_bytes(Device device, const ScheduleShape& shape, std::int64_t stage,
+                           std::int64_t replicas) {
+  if (device == Device::cpu) return 0;
+  constexpr std::int64_t kContext = 577'000'000, kNccl = 332'000'000, kGroup = 78'000'000,
+                         kBlock = 18'900'000;
+  std::int64_t neighbours = 0;
+  if (shape.stages > 1)
+    neighbours = shape.chunks > 1 ? 2 : (stage > 0 ? 1 : 0) + (stage + 1 < shape.stages ? 1 : 0);
+  const std::int64_t links = 2 * neighbours, groups = links + (replicas > 1 ? 1 : 0);
+  if (groups == 0) return kContext;
+  const std::int64_t blocks = links * kLinkBlocks + (replicas > 1 ? kReplicaBlocks : 0);
+  return kContext + kNccl + groups * kGroup + blocks * kBlock;
+}
+
 MemoryPlan StageMemory::rank(const Config& config, const std::vector<model::PieceRange>& ranges,
                              const ScheduleShape& shape, std::int64_t stage,
                              std::int64_t replicas) const {
@@ -71,7 +87,7 @@ MemoryPlan StageMemory::rank(const Config& config, const std::vector<model::Piec
     flat += this->range(r, sequences).flat;
     tensors += this->range(r, sequences).tensors;
   }
-  const optim::Partition partition(flat, replicas);
+  const optim::Partition partition(flat, replicas, optim::bucket_elements(config.parallel));
   const std::int64_t padded = partition.padded();
   const std::int64_t owned =
       shared && config.parallel.zero == 1 ? div_exact(padded, replicas) : padded;

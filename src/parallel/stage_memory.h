@@ -16,6 +16,13 @@
 
 namespace tessera::parallel {
 
+// GPU memory that a rank's process takes beside its plan: CUDA's context with our kernels and the
+// libraries', and what NCCL takes for itself, for each group that the rank is in and for each
+// multiprocessor that a group may hold. Measured on H100s with CUDA 13.0 and NCCL 2.28 as what the
+// GPU had given away less the plan (docs/scaling.md); 0 on the CPU.
+std::int64_t library_bytes(Device device, const ScheduleShape& shape, std::int64_t stage,
+                           std::int64_t replicas);
+
 // A run of pieces as one virtual stage holds it, for one size of micro-batch.
 struct RangeSizes {
   std::int64_t flat = 0;                 // elements of its flat parameter space

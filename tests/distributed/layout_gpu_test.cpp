@@ -50,6 +50,8 @@ class GpuLayouts : public ::testing::TestWithParam<ModelConfig> {
     config.precision = precision;
     parallel::EngineOptions options = options_;
     options.graphs = graphs;
+    if (world_->rank() == 0)  // a hang shows where
+      std::cout << layout.name() << (graphs ? "" : " eager") << std::endl;
     return testing::run_layout(config, Device::cuda, *world_, kSteps, options);
   }
   LayoutRun alone(Device device, Precision precision) {

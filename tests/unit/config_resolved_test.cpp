@@ -146,13 +146,13 @@ TEST(Config, EveryMemberHasAKey) {
   [[maybe_unused]] auto& [steps, global_batch, micro_batch, stop_at, recompute] = train;
   [[maybe_unused]] auto& [lr, warmup, schedule, min_lr_ratio, decay_steps, betas, adam_eps,
                           weight_decay, decay, clip] = optimizer;
-  [[maybe_unused]] auto& [pipeline, replicas, virtual_stages, stages, zero, order, gradient_dtype] =
-      parallel;
+  [[maybe_unused]] auto& [pipeline, replicas, virtual_stages, stages, zero, order, gradient_dtype,
+                          bucket_mib] = parallel;
   [[maybe_unused]] auto& [every, keep, keep_every] = checkpoint;
   [[maybe_unused]] auto& [eval_every, batches, tasks] = eval;
   [[maybe_unused]] auto& [step_seconds, checkpoint_seconds, start_seconds, compare_every] =
       watchdog;
-  EXPECT_EQ(config_keys().size(), 4u + 2 + 14 + 4 + 5 + 10 + 7 + 3 + 3 + 4);
+  EXPECT_EQ(config_keys().size(), 4u + 2 + 14 + 4 + 5 + 10 + 8 + 3 + 3 + 4);
 }
 
 TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
@@ -202,6 +202,7 @@ TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
       {"parallel.zero", "0"},
       {"parallel.order", "data_first"},
       {"parallel.gradient_dtype", "bf16"},
+      {"parallel.bucket_mib", "64"},
       {"checkpoint.every", "2"},
       {"checkpoint.keep", "3"},
       {"checkpoint.keep_every", "4"},
