@@ -51,26 +51,44 @@ void layer_norms(const kernels::Queue& queue, const ModelConfig& config, const L
               at(p.norm2_gain), at(p.norm2_bias), b.norm2, b.mean, b.rstd});
 }
 
-// y = x + dense(attend(qkv(norm1(x)))) + down(gelu(up(norm2(x)))): the joins ride on the products.
-// y may be x.
-template <typename T, typename Attend>
-void layer_forward(const kernels::Queue& queue, const ModelConfig& config, const LayerParameters& p,
-                   const ParameterTable& table, const T* parameters, std::int64_t rows,
-                   const LayerBuffers<T>& b, const T* x, T* y, Attend attend) {
+// b.qkv = qkv(norm1) of `rows` rows.
+template <typename T>
+void layer_qkv(const kernels::Queue& queue, const ModelConfig& config, const LayerParameters& p,
+               const ParameterTable& table, const T* parameters, std::int64_t rows,
+               const LayerBuffers<T>& b) {
+  kernels::linear_forward<T>(queue, {rows, config.width, 3 * config.width, b.norm1,
+                                     parameters + table[p.qkv_weight].offset,
+                                     parameters + table[p.qkv_bias].offset, b.qkv});
+}
+
+// y = x + dense(attended) + down(gelu(up(norm2))), of b's attended and norm2: the joins ride on the
+// products. y may be x.
+template <typename T>
+void layer_join(const kernels::Queue& queue, const ModelConfig& config, const LayerParameters& p,
+                const ParameterTable& table, const T* parameters, std::int64_t rows,
+                const LayerBuffers<T>& b, const T* x, T* y) {
   const std::int64_t width = config.width, ffn = config.ffn_mult * config.width;
   const auto linear = [&](std::int64_t in, std::int64_t out, const T* from, std::int64_t weight,
                           std::int64_t bias, T* to, const T* add = nullptr) {
     kernels::linear_forward<T>(queue, {rows, in, out, from, parameters + table[weight].offset,
                                        parameters + table[bias].offset, to, add});
   };
-  layer_norms(queue, config, p, table, parameters, rows, b, x);
-  linear(width, 3 * width, b.norm1, p.qkv_weight, p.qkv_bias, b.qkv);
-  attend(b.qkv, b.attended);
   // A product in place would round the sum of the first two terms once more.
   linear(width, width, b.attended, p.dense_weight, p.dense_bias, b.joined, x);
   linear(width, ffn, b.norm2, p.up_weight, p.up_bias, b.up);
   kernels::gelu_forward<T>(queue, {rows * ffn, b.up, b.activated});
   linear(ffn, width, b.activated, p.down_weight, p.down_bias, y, b.joined);
+}
+
+// y = x + dense(attend(qkv(norm1(x)))) + down(gelu(up(norm2(x)))). y may be x.
+template <typename T, typename Attend>
+void layer_forward(const kernels::Queue& queue, const ModelConfig& config, const LayerParameters& p,
+                   const ParameterTable& table, const T* parameters, std::int64_t rows,
+                   const LayerBuffers<T>& b, const T* x, T* y, Attend attend) {
+  layer_norms(queue, config, p, table, parameters, rows, b, x);
+  layer_qkv(queue, config, p, table, parameters, rows, b);
+  attend(b.qkv, b.attended);
+  layer_join(queue, config, p, table, parameters, rows, b, x, y);
 }
 
 // Width of the rotated part of each head.

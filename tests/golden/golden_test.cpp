@@ -142,19 +142,19 @@ TEST_P(Golden, GreedyContinuation) {
   const std::vector<std::int32_t> expected = case_.integers("greedy");
   const std::int64_t rows = case_.shape("prompt").at(0), length = case_.shape("prompt").at(1);
   const std::int64_t total = case_.shape("greedy").at(1);
-  const auto generator =
-      infer::Generator::make(case_.model(), model_.table(), model_.parameters.data(), total);
-  infer::Sampler greedy({}, {});
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const std::vector<std::int32_t> prompt(prompts.begin() + r * length,
-                                           prompts.begin() + (r + 1) * length);
-    infer::GenerateOptions options;
-    options.tokens = total - length;
-    EXPECT_EQ(generator->generate(prompt, options, greedy, r),
+  std::vector<infer::Prompt> batch;
+  for (std::int64_t r = 0; r < rows; ++r)
+    batch.push_back({{prompts.begin() + r * length, prompts.begin() + (r + 1) * length}, r});
+  infer::GenerateOptions options;
+  options.tokens = total - length;
+  const auto generator = infer::Generator::make(
+      case_.model(), model_.table(), model_.parameters.data(), {rows, length, options.tokens});
+  const auto found = generator->generate(batch, options);
+  for (std::int64_t r = 0; r < rows; ++r)
+    EXPECT_EQ(found[static_cast<std::size_t>(r)],
               std::vector<std::int32_t>(expected.begin() + r * total + length,
                                         expected.begin() + (r + 1) * total))
         << "row " << r;
-  }
 }
 
 TEST_P(Golden, RecomputationChangesNoBit) {
