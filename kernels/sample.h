@@ -2,11 +2,11 @@
 //
 // Row r has logits [vocab] at logits + r * stride. Of the ids that `allowed` names (null: all):
 //   temperature 0: the largest logit, the smallest id among equals;
-//   else p_i ~ exp(z_i / temperature) over the top_k likeliest (0: all; of equals the smaller ids),
-//   cut to the fewest likeliest whose probability reaches top_p (at least one); then the first id,
-//   in order of ids, at which the sum of p exceeds u, where u is
+//   else w_i = exp((z_i - max z) / temperature), over the top_k likeliest (0: all; of equals the
+//   smaller ids), cut to the fewest likeliest whose share reaches top_p (at least one); then the
+//   first id, in order of ids, at which the sum of w exceeds u sum w, where u is
 //   CounterRandom(seed, prompts[r]).uniform(produced[r]): the choice depends on nothing beside.
-// A NaN is never chosen while there is a number; of nothing but NaNs the smallest allowed id is.
+// w is counted in whole units of 2^-40, so that sums are exact in any order. A NaN counts as -inf.
 //
 // forced[r * forced_stride] >= 0 takes that token instead. Then, for token t of row r:
 //   tokens[r * token_stride] = t;  positions[r] += 1 (where given);
@@ -19,6 +19,9 @@
 #include "kernels/queue.h"
 
 namespace tessera::kernels {
+
+inline constexpr double kSampleUnit =
+    1099511627776.0;  // 2^40: weights are multiples of its inverse
 
 template <typename T>
 struct Sample {

@@ -15,20 +15,22 @@ namespace {
 struct Candidate {
   double value;
   std::int32_t id;
+  std::uint64_t weight = 0;
 };
 
 bool likelier(const Candidate& a, const Candidate& b) {
   return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
-// Softmax of the candidates' values in place, unnormalised; their sum.
-double exponentials(std::vector<Candidate>& candidates, double temperature) {
-  double most = -std::numeric_limits<double>::infinity(), sum = 0;
+// Gives the candidates their weights; the sum of these.
+std::uint64_t weigh(std::vector<Candidate>& candidates, double temperature) {
+  double most = -std::numeric_limits<double>::infinity();
   for (const Candidate& c : candidates) most = std::max(most, c.value);
+  std::uint64_t sum = 0;
   for (Candidate& c : candidates) {
-    // Nothing but -inf: all alike.
-    c.value = std::isinf(most) && c.value == most ? 1 : std::exp((c.value - most) / temperature);
-    sum += c.value;
+    // Infinities: those equal to the largest are alike.
+    const double w = c.value == most ? 1 : std::exp((c.value - most) / temperature);
+    sum += c.weight = static_cast<std::uint64_t>(std::llrint(w * kSampleUnit));
   }
   return sum;
 }
@@ -41,7 +43,7 @@ std::int32_t choose(const Sample<T>& a, std::int64_t row, std::vector<Candidate>
     if (!a.allowed || a.allowed[id]) {
       const auto value = static_cast<double>(logits[id]);
       candidates.push_back({std::isnan(value) ? -std::numeric_limits<double>::infinity() : value,
-                            static_cast<std::int32_t>(id)});
+                            static_cast<std::int32_t>(id), 0});
     }
   TESSERA_CHECK(!candidates.empty());
   if (a.temperature <= 0)
@@ -55,12 +57,13 @@ std::int32_t choose(const Sample<T>& a, std::int64_t row, std::vector<Candidate>
   else if (keep < count)
     std::nth_element(candidates.begin(), candidates.begin() + keep, candidates.end(), likelier);
   candidates.resize(static_cast<std::size_t>(keep));
-  double sum = exponentials(candidates, a.temperature);
+  std::uint64_t sum = weigh(candidates, a.temperature);
   if (a.top_p < 1) {
-    double reached = 0;
+    const auto enough = static_cast<std::uint64_t>(std::ceil(a.top_p * static_cast<double>(sum)));
+    std::uint64_t reached = 0;
     std::size_t kept = 0;
-    while (kept < candidates.size() && (kept == 0 || reached < a.top_p * sum))
-      reached += candidates[kept++].value;
+    while (kept < candidates.size() && (kept == 0 || reached < enough))
+      reached += candidates[kept++].weight;
     candidates.resize(kept);
     sum = reached;
   }
@@ -68,10 +71,13 @@ std::int32_t choose(const Sample<T>& a, std::int64_t row, std::vector<Candidate>
   std::sort(candidates.begin(), candidates.end(),
             [](const Candidate& x, const Candidate& y) { return x.id < y.id; });
   const CounterRandom random(a.seed, static_cast<std::uint64_t>(a.prompts[row]));
-  double left = random.uniform(static_cast<std::uint64_t>(a.produced[row])) * sum;
+  const double u = random.uniform(static_cast<std::uint64_t>(a.produced[row]));
+  const std::uint64_t target =
+      std::min(sum - 1, static_cast<std::uint64_t>(u * static_cast<double>(sum)));
+  std::uint64_t reached = 0;
   for (const Candidate& c : candidates) {
-    left -= c.value;
-    if (left < 0) return c.id;
+    reached += c.weight;
+    if (reached > target) return c.id;
   }
   return candidates.back().id;
 }

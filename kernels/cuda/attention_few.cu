@@ -4,8 +4,8 @@
 // to 8 warps serve a head, by the number of keys; their results are joined in the order of the
 // warps.
 #include "kernels/cuda/attention_kernels.cuh"
-#include "kernels/cuda/attention_tiles.cuh"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/row_share.cuh"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -16,79 +16,6 @@ constexpr int kWarps = kBlockThreads / 32;
 constexpr int blocks_together(int queries) {
   return queries == 1 ? 3 : queries == 2 ? 2 : 1;
 }
-
-// Lanes and their 16-byte chunks that cover a row of kWidth elements of T.
-template <typename T, int kWidth>
-struct RowShare {
-  static constexpr int kVector = 16 / static_cast<int>(sizeof(T));
-  static constexpr int kVectors = kWidth / kVector;
-  static constexpr int kLanes = kVectors < 32 ? kVectors : 32, kChunks = kVectors / kLanes;
-  static constexpr int kCount = kChunks * kVector;  // elements of a lane
-  static constexpr int kGroups = 32 / kLanes;       // rows that a warp reads at once
-  static constexpr int kFlying = 4 / kChunks;       // keys of a group at a time
-  static constexpr int kStep = kGroups * kFlying;   // keys of a warp at a time
-
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kLanes; }
-  // The row's element that is element 0 of the lane's chunk.
-  __device__ static int column(int chunk) { return (chunk * kLanes + lane()) * kVector; }
-};
-
-__device__ unsigned bits_of(float x) {
-  return __float_as_uint(x);
-}
-__device__ unsigned bits_of(bf16 x) {
-  return x.bits;
-}
-
-// 16 bytes of a row from element c on, zero beyond `size` elements or where not live. Whole vectors
-// are read whether or not they are wanted (the row's first instead), so that several loads fly.
-template <bool kVectors, typename T>
-__device__ uint4 load_chunk(const T* row, int c, int size, bool live) {
-  constexpr int kEach = 4 / static_cast<int>(sizeof(T));  // elements of a word
-  live = live && c < size;
-  unsigned words[4] = {};
-  if constexpr (kVectors) {
-    const uint4 x = *reinterpret_cast<const uint4*>(row + (c < size ? c : 0));
-    if (live) return x;
-  } else {
-#pragma unroll
-    for (int i = 0; i < 4 * kEach; ++i)
-      if (live && c + i < size) words[i / kEach] |= bits_of(row[c + i]) << (i % kEach * 16);
-  }
-  return make_uint4(words[0], words[1], words[2], words[3]);
-}
-
-__device__ void unpack(uint4 x, float (&to)[4]) {
-  to[0] = __uint_as_float(x.x), to[1] = __uint_as_float(x.y);
-  to[2] = __uint_as_float(x.z), to[3] = __uint_as_float(x.w);
-}
-__device__ void unpack(uint4 x, float (&to)[8]) {
-  const unsigned words[4] = {x.x, x.y, x.z, x.w};
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    to[2 * i] = __uint_as_float(words[i] << 16);
-    to[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
-  }
-}
-
-// A softmax over some of the keys: maximum, sum and unscaled output, both relative to the maximum.
-template <int kCount>
-struct Partial {
-  float most = -INFINITY, sum = 0, out[kCount] = {};
-
-  __device__ static float shift(float most) { return most == -INFINITY ? 0.0f : most; }
-  // Takes in the partial of the lane's counterpart in another group.
-  __device__ void join(int other_lane) {
-    const float other = __shfl_xor_sync(kAllLanes, most, other_lane);
-    const float top = fmaxf(most, other);
-    const float own_share = expf(most - shift(top)), other_share = expf(other - shift(top));
-    most = top;
-    sum = sum * own_share + __shfl_xor_sync(kAllLanes, sum, other_lane) * other_share;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i)
-      out[i] = out[i] * own_share + __shfl_xor_sync(kAllLanes, out[i], other_lane) * other_share;
-  }
-};
 
 // Warp `part` of `parts` of one head: its share of the keys, joined over the warp's groups.
 template <typename T, int kWidth, int kQueries, bool kVectors>
@@ -112,7 +39,7 @@ __device__ void attend(const AttentionForward<T>& a, std::int64_t pair, int part
     for (int u = 0; u < kChunks; ++u) {
       const T* row =
           a.q + w * shape.q_window + min(i, queries - 1) * shape.q_row + h * shape.q_head;
-      unpack(load_chunk<kVectors>(row, Share::column(u), size, i < queries), q[i][u]);
+      unpack<T>(load_chunk<kVectors>(row, Share::column(u), size, i < queries), q[i][u]);
     }
 
 #pragma unroll 1
@@ -137,7 +64,7 @@ __device__ void attend(const AttentionForward<T>& a, std::int64_t pair, int part
 #pragma unroll
       for (int u = 0; u < kChunks; ++u) {
         float x[kVector];
-        unpack(k_rows[n][u], x);
+        unpack<T>(k_rows[n][u], x);
 #pragma unroll
         for (int i = 0; i < kQueries; ++i)
 #pragma unroll
@@ -149,7 +76,7 @@ __device__ void attend(const AttentionForward<T>& a, std::int64_t pair, int part
       for (int i = 0; i < kQueries; ++i)
 #pragma unroll
         for (int n = 0; n < kFlying; ++n)
-          scores[i][n] += __shfl_xor_sync(kAllLanes, scores[i][n], lane);
+          scores[i][n] += __shfl_xor_sync(kWholeWarp, scores[i][n], lane);
 #pragma unroll
     for (int i = 0; i < kQueries; ++i) {
       Partial<Share::kCount>& partial = partials[i];
@@ -176,7 +103,7 @@ __device__ void attend(const AttentionForward<T>& a, std::int64_t pair, int part
 #pragma unroll
       for (int u = 0; u < kChunks; ++u) {
         float x[kVector];
-        unpack(v_rows[n][u], x);
+        unpack<T>(v_rows[n][u], x);
 #pragma unroll
         for (int i = 0; i < kQueries; ++i)
 #pragma unroll
@@ -231,7 +158,8 @@ __global__ __launch_bounds__(kBlockThreads,
       out += share * outs[p][i][c];
     }
     const std::int64_t w = pair / shape.heads, h = pair % shape.heads;
-    store(a.out + ((w * queries + i) * shape.heads + h) * size + c, sum == 0 ? 0.0f : out / sum);
+    a.out[((w * queries + i) * shape.heads + h) * size + c] =
+        from_float<T>(sum == 0 ? 0.0f : out / sum);
     if (c == 0 && a.lse != nullptr)
       a.lse[pair * queries + i] = sum == 0 ? -INFINITY : most + logf(sum);
   }

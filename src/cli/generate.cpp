@@ -114,17 +114,15 @@ void run(const Options& options) {
     for (std::int64_t id = 0; id < tokenizer->vocab_size(); ++id)
       generate.allowed.push_back(tokenizer->known(static_cast<std::int32_t>(id)));
   }
-  const auto [device, precision] =
-      resolve_device(loaded.config, options.device, options.precision);
+  const auto [device, precision] = resolve_device(loaded.config, options.device, options.precision);
   infer::Limits limits;
   limits.new_tokens = generate.tokens;
   for (const GivenPrompt& p : prompts)
-    limits.prompt_tokens =
-        std::max(limits.prompt_tokens, static_cast<std::int64_t>(p.ids.size()));
+    limits.prompt_tokens = std::max(limits.prompt_tokens, static_cast<std::int64_t>(p.ids.size()));
   limits.sequences = batch_that_fits(loaded.config.model, loaded.table, limits, device, precision,
                                      options.batch, static_cast<std::int64_t>(prompts.size()));
-  const auto generator = infer::Generator::make(loaded.config.model, loaded.table,
-                                                loaded.parameters.data(), limits, device, precision);
+  const auto generator = infer::Generator::make(
+      loaded.config.model, loaded.table, loaded.parameters.data(), limits, device, precision);
 
   const auto start = std::chrono::steady_clock::now();
   const bool stream = !options.json && options.file.empty() && tokenizer != nullptr;
@@ -146,8 +144,8 @@ void run(const Options& options) {
                  if (options.file.empty()) {
                    json["checkpoint"] = loaded.path;
                    json["seconds"] = seconds_since(start);
-                   json["tokens_per_second"] = static_cast<double>(found.size()) /
-                                               std::max(seconds_since(start), 1e-9);
+                   json["tokens_per_second"] =
+                       static_cast<double>(found.size()) / std::max(seconds_since(start), 1e-9);
                  }
                  print(json);
                });
@@ -169,8 +167,8 @@ void add_generate(CLI::App& app) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("generate", "Continue prompts with a trained model");
   command->add_option("checkpoint", options->checkpoint, "Run folder or checkpoint")->required();
-  auto* prompt =
-      command->add_option("--prompt", options->prompt, "Text to continue (default: a new document)");
+  auto* prompt = command->add_option("--prompt", options->prompt,
+                                     "Text to continue (default: a new document)");
   auto* ids = command->add_option("--prompt-ids", options->prompt_ids,
                                   "Token ids to continue, in place of text");
   command
@@ -200,7 +198,8 @@ void add_generate(CLI::App& app) {
   command->add_flag("--keep-going", options->keep_going, "Do not stop at end-of-text");
   command->add_option("--device", options->device, "auto (default), cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
-  command->add_option("--precision", options->precision, "auto (default: bf16 on CUDA), bf16 or fp32")
+  command
+      ->add_option("--precision", options->precision, "auto (default: bf16 on CUDA), bf16 or fp32")
       ->check(CLI::IsMember({"auto", "bf16", "fp32"}));
   command->add_flag("--json", options->json,
                     "Print one JSON object in place of text; with --file, totals to stderr");
