@@ -27,6 +27,7 @@ void time_all(KernelBench& bench, const KernelSuite& suite) {
   time_attention<T>(bench, suite);
   time_vocabulary<T>(bench, suite);
   time_optimizer<T>(bench, suite);
+  time_decoding<T>(bench, suite);
 }
 
 void print_json(const KernelBench& bench) {

@@ -111,9 +111,10 @@ std::int64_t BatchGenerator<T>::begin(const std::vector<Prompt>& prompts,
   for (const Prompt& prompt : prompts) {
     require(!prompt.ids.empty(), "a prompt has no tokens");
     for (const std::int32_t id : prompt.ids)
-      require(id >= 0 && id < config_.vocab,
-              fmt::format("prompt token {} lies outside the model's vocabulary of {}", id,
-                          config_.vocab));
+      if (id < 0 || id >= config_.vocab)
+        throw Error(Category::config,
+                    fmt::format("prompt token {} lies outside the model's vocabulary of {}", id,
+                                config_.vocab));
     starts.push_back(start(prompt, options));
     length =
         std::max(length, div_exact(static_cast<std::int64_t>(starts.back().ids.size()), turn_));

@@ -69,24 +69,6 @@ void time_windows(KernelBench& bench, const Stack& s, const std::string& name,
               cudnn});
 }
 
-// One query a window against a cache of keys and values.
-template <typename T>
-void time_decoding(KernelBench& bench, const Stack& s, Index keys) {
-  const double pairs = product({s.windows, s.heads, keys, s.head_size});
-  bench.time({"attention to a cache", s.name, sizes({s.windows, s.heads, keys, s.head_size}),
-              4 * pairs, [&](Operands& operands) -> KernelRun {
-                AttentionForward<T> args;
-                args.shape = {
-                    s.windows, s.heads,     s.head_size,      1,         keys,       s.width(),
-                    s.width(), s.head_size, keys * s.width(), s.width(), s.head_size};
-                args.q = operands.input<T>(s.windows * s.width());
-                args.k = operands.input<T>(s.windows * keys * s.width());
-                args.v = operands.input<T>(s.windows * keys * s.width());
-                args.out = operands.output<T>(s.windows * s.width());
-                return {[&bench, args] { attention_forward<T>(bench.queue(), args); }, {}};
-              }});
-}
-
 }  // namespace
 
 template <typename T>
@@ -99,7 +81,6 @@ void time_attention(KernelBench& bench, const KernelSuite& suite) {
     time_windows<T>(bench, s, "native attention", AttentionKernel::native);
     if (bench.cuda()) time_windows<T>(bench, s, "cudnn attention", AttentionKernel::cudnn);
   }
-  time_decoding<T>(bench, suite.decoding, suite.cached);
 }
 
 template void time_attention<float>(KernelBench&, const KernelSuite&);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cli/kernel_bench/measure.h"
@@ -31,9 +32,8 @@ struct KernelSuite {
   Index sequences = 0, context = 0, width = 0, block_length = 4, prefix = 2;
   // Elements of the optimizer's arrays.
   Index parameters = 0;
-  // Generation: windows that each ask one query of `cached` keys.
-  Stack decoding;
-  Index cached = 0;
+  // Generation: sequences (windows) that each ask one query of so many cached keys.
+  std::vector<std::pair<Stack, Index>> caches;
 };
 
 // The paper's vanilla 160M and 410M and block 170M and 1.4B at 16 sequences of 2048 tokens.
@@ -67,5 +67,8 @@ void time_vocabulary(KernelBench& bench, const KernelSuite& suite);
 // AdamW, gradient norms, casts of parameters. (optimizer_cases.cpp)
 template <typename T>
 void time_optimizer(KernelBench& bench, const KernelSuite& suite);
+// Rows into a cache, attention to it, sampling. (decoding_cases.cpp)
+template <typename T>
+void time_decoding(KernelBench& bench, const KernelSuite& suite);
 
 }  // namespace tessera::cli

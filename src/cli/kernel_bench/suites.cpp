@@ -15,8 +15,10 @@ KernelSuite paper_suite() {
   suite.context = 2048;
   suite.width = 768;
   suite.parameters = 162'000'000 / 16384 * 16384;
-  suite.decoding = {"vanilla 160M decoding", 128, 1, 12, 64};
-  suite.cached = 2112;
+  suite.caches = {
+      {{"vanilla 160M", 128, 1, 12, 64}, 2112},      {{"vanilla 160M, alone", 1, 1, 12, 64}, 2112},
+      {{"block 170M blocks", 2048, 1, 12, 64}, 528}, {{"block 170M tokens", 4096, 1, 12, 64}, 5},
+      {{"block 1.4B blocks", 256, 1, 16, 128}, 528}, {{"block 1.4B tokens", 1024, 1, 16, 128}, 5}};
   return suite;
 }
 
@@ -30,8 +32,7 @@ KernelSuite small_suite() {
   suite.context = 256;
   suite.width = 256;
   suite.parameters = 4 << 20;
-  suite.decoding = {"vanilla decoding", 8, 1, 4, 64};
-  suite.cached = 256;
+  suite.caches = {{{"vanilla", 8, 1, 4, 64}, 256}, {{"block tokens", 256, 1, 4, 64}, 5}};
   return suite;
 }
 

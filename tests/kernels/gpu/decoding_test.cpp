@@ -45,7 +45,8 @@ class DecodingGpu : public ::testing::Test {
     if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) GTEST_SKIP() << "no CUDA device";
   }
 };
-TYPED_TEST_SUITE(DecodingGpu, (::testing::Types<float, bf16>));
+using DecodingTypes = ::testing::Types<float, bf16>;
+TYPED_TEST_SUITE(DecodingGpu, DecodingTypes);
 
 TYPED_TEST(DecodingGpu, AttentionMatchesFloat64) {
   using T = TypeParam;
