@@ -75,9 +75,11 @@ std::string BackgroundSave::commit(const std::vector<PartRecord>& parts) {
   std::string path = commit_checkpoint(files_, request_.folder, temporary_, request_.state,
                                        request_.tensors, parts, request_.tokenizer_json);
   try {
-    apply_retention(files_, request_.folder, request_.keep, request_.keep_every);
+    for (const std::string& name :
+         apply_retention(files_, request_.folder, request_.keep, request_.keep_every))
+      warning_ += name + " is being read and stays for now; ";
   } catch (const Error& error) {
-    warning_ = error.what();
+    warning_ += error.what();
   }
   return path;
 }

@@ -142,13 +142,22 @@ void Trainer::start_or_resume() {
     // A job killed while it replaced a checkpoint may have left it set aside.
     checkpoints::recover_checkpoints(FileSystem::posix(), folder_.checkpoints());
     path = checkpoints::newest_checkpoint(FileSystem::posix(), folder_.checkpoints(), refused);
+    if (!refused.empty() && options_.no_fallback)
+      throw Error(Category::data, "--no-fallback: the newest checkpoint does not verify: " +
+                                      refused[0] + "; without the flag " + path + " is next");
   }
   path = comm::broadcast_text(ranks_, path);
-  for (const std::string& why : refused) spdlog::warn("not a usable checkpoint: {}", why);
+  for (const std::string& why : refused)
+    spdlog::warn("not a usable checkpoint, falling back: {}", why);
 
   if (path.empty()) {
     engine_->initialise(config_.seed);
-    if (first()) spdlog::info("new run, seed {}", config_.seed);
+    if (first()) {
+      if (FileSystem::posix().exists(folder_.metrics()) && !options_.fresh)
+        spdlog::warn("{} holds no checkpoint, so its steps are done again from the first",
+                     folder_.checkpoints());
+      spdlog::info("new run, seed {}", config_.seed);
+    }
   } else {
     // Rank 0 has just verified every digest.
     const checkpoints::CheckpointReader reader(path, checkpoints::Verify::sizes);
@@ -156,12 +165,13 @@ void Trainer::start_or_resume() {
     Config saved = parse_config(state_.config_yaml, path + "/config.yaml", path);
     // Written before precisions were resolved, by programs that had fp32 alone.
     if (saved.precision == Precision::automatic) saved.precision = Precision::fp32;
-    const ResumeCheck check = check_resume(saved, config_, state_, data_.train->digest());
-    require_resumable(check, options_.allow_changes, path);
+    const ResumeCheck check =
+        check_resume(saved, config_, state_, data_.train->digest(), options_.allow_change);
+    require_resumable(check, path);
     load_checkpoint(*engine_, reader);
     if (first()) {
       spdlog::info("resumed from {} (step {})", path, state_.step);
-      for (const std::string& change : check.flagged) spdlog::warn("changed: {}", change);
+      for (const std::string& change : check.allowed) spdlog::warn("changed: {}", change);
       for (const std::string& change : check.noted) spdlog::info("changed: {}", change);
       if (state_.ranks != topology_.world || state_.threads != threads_)
         spdlog::info(

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <filesystem>
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -125,9 +126,8 @@ TEST_P(FailingDisk, AtAnyCallIsToldAndLosesNothing) {
     std::vector<std::string> refused;
     const std::string path = newest_checkpoint(FileSystem::posix(), at, refused);
     ASSERT_TRUE(refused.empty()) << when << ": " << refused[0];
-    const CheckpointReader reader(path);
-    const bool is_new = reader.state().step == 20;
-    EXPECT_TRUE(holds_values(reader, is_new ? 2 : 1)) << when;
+    const bool is_new = path.ends_with("step-00000020");
+    EXPECT_TRUE(holds_values(CheckpointReader(path), is_new ? 2 : 1)) << when;
     EXPECT_TRUE(is_new || !result.failure.empty()) << when << ": lost without a word";
     EXPECT_EQ(result.path.empty(), !result.failure.empty());
     const SaveResult next = save_on_thread_ranks(FileSystem::posix(), at, 30, 2, 3);
@@ -146,6 +146,39 @@ INSTANTIATE_TEST_SUITE_P(Kinds, FailingDisk,
                            return each.param == Failure::no_space ? "NoSpace" : "InputOutput";
                          });
 
+// Loading, call after call: the newest that can be read is loaded whole, and what could not is
+// named; never nothing at all.
+TEST(FailingDiskAtALoad, FallsBackByNameOrSaysThatItIsTheDisk) {
+  const TemporaryFolder folder;
+  const std::string at = folder / "run/checkpoints";
+  write_checkpoint(FileSystem::posix(), at, 10, 2, 1);
+  write_checkpoint(FileSystem::posix(), at, 20, 3, 2);
+  bool done = false;
+  int fallbacks = 0;
+  for (long n = 1; !done; ++n) {
+    FaultyFiles files(folder / "run");
+    files.fail_at(n);
+    std::vector<std::string> refused;
+    const CheckpointReader reader(newest_checkpoint(files, at, refused));
+    done = files.calls() < n;
+    ASSERT_EQ(refused.size(), done ? 0u : 1u);
+    EXPECT_EQ(reader.state().step, done ? 20 : 10);
+    EXPECT_TRUE(holds_values(reader, done ? 2 : 1));
+    if (done) break;
+    ++fallbacks;
+    EXPECT_EQ(refused[0].rfind("step-00000020: ", 0), 0u) << refused[0];
+    EXPECT_NE(refused[0].find("Input/output error"), std::string::npos) << refused[0];
+  }
+  EXPECT_GE(fallbacks, 15);
+  std::filesystem::remove_all(at + "/step-00000010");
+  FaultyFiles files(folder / "run");
+  files.fail_at(5);
+  std::vector<std::string> refused;
+  const std::string message =
+      message_of(Category::io, [&] { newest_checkpoint(files, at, refused); });
+  EXPECT_NE(message.find("none of its 1 checkpoints verifies"), std::string::npos) << message;
+}
+
 // The operating system itself writes short and then refuses: files may not grow beyond a limit.
 TEST(BackgroundSave, ShortWritesOfTheSystemAreFailuresUntilTheFileFits) {
   const TemporaryFolder folder;
@@ -162,9 +195,9 @@ TEST(BackgroundSave, ShortWritesOfTheSystemAreFailuresUntilTheFileFits) {
     const SaveResult result = save_on_thread_ranks(FileSystem::posix(), at, 20, 2, 2);
     ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
     std::vector<std::string> refused;
-    const CheckpointReader reader(newest_checkpoint(FileSystem::posix(), at, refused));
+    const std::string path = newest_checkpoint(FileSystem::posix(), at, refused);
     EXPECT_TRUE(refused.empty());
-    EXPECT_TRUE(holds_values(reader, result.failure.empty() ? 2 : 1));
+    EXPECT_TRUE(holds_values(CheckpointReader(path), result.failure.empty() ? 2 : 1));
     EXPECT_EQ(FileSystem::posix().list(at).size(), 1u);
     if (result.failure.empty()) break;
     EXPECT_NE(result.failure.find("File too large"), std::string::npos) << result.failure;

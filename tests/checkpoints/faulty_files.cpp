@@ -63,6 +63,26 @@ class FaultyFile : public WritableFile {
   std::unique_ptr<WritableFile> real_;
 };
 
+class FaultyReading : public ReadableFile {
+ public:
+  FaultyReading(FaultyFiles& files, std::unique_ptr<ReadableFile> real)
+      : files_(files), real_(std::move(real)) {}
+  std::int64_t size() const override {
+    const std::lock_guard lock(files_.mutex());
+    files_.count("size");
+    return real_->size();
+  }
+  void read(std::int64_t offset, void* to, std::int64_t count) const override {
+    const std::lock_guard lock(files_.mutex());
+    files_.count("read");
+    real_->read(offset, to, count);
+  }
+
+ private:
+  FaultyFiles& files_;
+  std::unique_ptr<ReadableFile> real_;
+};
+
 }  // namespace
 
 FaultyFiles::FaultyFiles(const std::string& root) : root_(root), tree_(scan(root)) {}
@@ -142,6 +162,12 @@ void FaultyFiles::sync_directory(const std::string& path) {
   count("sync folder " + path, true);
   const auto node = find(path);
   node->durable_names = node->live_names;
+}
+
+std::unique_ptr<ReadableFile> FaultyFiles::open(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  count("open " + path);
+  return std::make_unique<FaultyReading>(*this, posix().open(path));
 }
 
 std::vector<std::string> FaultyFiles::list(const std::string& path) {

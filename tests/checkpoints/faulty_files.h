@@ -57,6 +57,8 @@ class FaultyFiles : public FileSystem {
   std::int64_t size(const std::string& path) override;
   std::int64_t free_bytes(const std::string& path) override;
   std::string read(const std::string& path, std::int64_t limit) override;
+  // Each read counts, and may fail; on a full disk none does.
+  std::unique_ptr<ReadableFile> open(const std::string& path) override;
 
   // A file or folder as the disk and as the processes see it.
   struct Node {

@@ -110,6 +110,8 @@ class Resume(unittest.TestCase):
         bytes_ = bytearray(part.read_bytes())
         bytes_[len(bytes_) // 2] ^= 1
         part.write_bytes(bytes_)
+        refused = self.train('damaged', 1, '--no-fallback', code=65)
+        self.assertIn('step-00000020: part-00000.safetensors: SHA-256 differs', refused.stderr)
         result = self.train('damaged', 1)
         self.assertIn('step-00000020', result.stdout)   # named as refused
         self.assertIn('step-00000015 (step 15)', result.stdout)
@@ -123,12 +125,21 @@ class Resume(unittest.TestCase):
 
     def test_what_may_change_at_a_resume(self):
         self.train('changed', 1, 'train.stop_at=10')
-        refused = self.train('changed', 1, 'model.width=64', code=64)
+        refused = self.train('changed', 1, 'model.width=64', code=65)
         self.assertIn('model.width: 32 -> 64', refused.stderr)
-        self.assertIn('seed', self.train('changed', 1, 'seed=4', code=64).stderr)
-        flagged = self.train('changed', 1, 'optimizer.lr=0.002', code=64)
-        self.assertIn('--allow-changes', flagged.stderr)
-        self.train('changed', 1, 'optimizer.lr=0.002', '--allow-changes')
+        self.assertIn('seed: 3 -> 4', self.train('changed', 1, 'seed=4', code=65).stderr)
+        other = ['optimizer.lr=0.002', 'optimizer.clip=2']
+        for allowed in ([], ['optimizer.clip']):
+            flagged = self.train('changed', 1, *other, *(f'--allow-change={key}' for key in allowed), code=64)
+            self.assertIn('optimizer.lr: 0.001 -> 0.002', flagged.stderr)
+            self.assertIn('--allow-change optimizer.lr', flagged.stderr)
+            self.assertEqual('optimizer.clip: 1 -> 2' in flagged.stderr, not allowed)
+        for key, why in (('model.width', 'can never change'), ('run.name', 'optimizer.lr'), ('optimizer.rl', 'data.train')):
+            self.assertIn(why, self.train('changed', 1, '--allow-change', key, code=64).stderr)
+        result = self.train('changed', 1, *other, 'eval.batches=1', '--allow-change', 'optimizer.lr',
+                            '--allow-change', 'optimizer.clip')
+        self.assertIn('changed: optimizer.lr: 0.001 -> 0.002', result.stdout)
+        self.assertIn('changed: eval.batches: 0 -> 1', result.stdout)
         self.assertEqual(len(t.losses(self.where / 'changed')), 40)
 
     def test_second_job_is_refused(self):
