@@ -17,7 +17,8 @@ namespace tessera::checkpoints::testing {
 class ThreadRank : public comm::Communicator {
  public:
   struct Shared {
-    explicit Shared(std::int64_t ranks) : size(ranks), meeting(ranks), texts(size_t(ranks)) {}
+    explicit Shared(std::int64_t ranks)
+        : size(ranks), meeting(ranks), texts(static_cast<std::size_t>(ranks)) {}
     const std::int64_t size;
     std::barrier<> meeting;
     std::vector<std::string> texts;

@@ -13,20 +13,6 @@ SEED = int(os.environ.get('SEED', 1))
 RANKS, STEPS_A_KILL = 2, 100
 
 
-def ranks_of(run):
-    """Rank -> process of the job that trains `run`."""
-    found = {}
-    for entry in pathlib.Path('/proc').iterdir():
-        try:
-            if entry.name.isdigit() and f'run.name={run}'.encode() in (entry / 'cmdline').read_bytes().split(b'\0'):
-                for variable in (entry / 'environ').read_bytes().split(b'\0'):
-                    if variable.startswith(b'OMPI_COMM_WORLD_RANK='):
-                        found[int(variable.split(b'=')[1])] = int(entry.name)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            pass
-    return found
-
-
 class Kill(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -61,7 +47,7 @@ class Kill(unittest.TestCase):
 
     def kill(self, process, name):
         """One rank or all of them; then whatever is left of the job."""
-        ranks = ranks_of(name)
+        ranks = t.ranks_of(name)
         victims = self.choose.choice([[0], [1], [0, 1]])
         for rank in victims:
             if rank in ranks:
@@ -70,7 +56,7 @@ class Kill(unittest.TestCase):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
         t.kill_all(self.words[0], f'run.name={name}')
-        while ranks_of(name):
+        while t.ranks_of(name):
             time.sleep(0.01)
 
     def test_final_state_is_that_of_an_unbroken_run(self):
