@@ -143,7 +143,8 @@ std::vector<Merge> resolve_merges(const TokenizerJson& json, const std::string& 
   for (const auto& [written, id] : json.vocab) ids.emplace(written, id);
   std::vector<Merge> merges;
   merges.reserve(json.merges.size());
-  for (const auto& [left, right] : json.merges) {
+  for (const auto& merge : json.merges) {
+    const auto &left = merge.first, &right = merge.second;
     const auto find = [&](const std::string& token) {
       const auto at = ids.find(token);
       if (at == ids.end())
