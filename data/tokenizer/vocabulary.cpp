@@ -7,14 +7,11 @@
 #include <spdlog/spdlog.h>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "data/tokenizer/byte_alphabet.h"
 
 namespace tessera::data {
 namespace {
-
-std::string in_quotes(std::string_view token) {
-  return "\"" + std::string(token.substr(0, 60)) + (token.size() > 60 ? "...\"" : "\"");
-}
 
 // Valid UTF-8 never contains the others.
 bool byte_of_utf8(int byte) {
