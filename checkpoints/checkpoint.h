@@ -90,9 +90,9 @@ void recover_checkpoints(FileSystem& files, const std::string& folder);
 // Removes all but the newest `keep` (>= 1) and the multiples of `keep_every` (0 = none), by rename
 // then removal, and leftover *.tmp folders. The newest complete one is never removed; a damaged one
 // counts for nothing and goes only when `keep` newer ones are complete (sizes are checked, digests
-// not).
-void apply_retention(FileSystem& files, const std::string& folder, std::int64_t keep,
-                     std::int64_t keep_every);
+// not). One that somebody reads stays until the next time; the names of these are returned.
+std::vector<std::string> apply_retention(FileSystem& files, const std::string& folder,
+                                         std::int64_t keep, std::int64_t keep_every);
 
 // --- Reading.
 
@@ -104,9 +104,11 @@ enum class Verify {
 
 class CheckpointReader {
  public:
-  // Opens PATH (a step folder), checks the manifest, sizes and every digest, and that slices cover
-  // the tensors. Error{data} naming the file at fault.
-  explicit CheckpointReader(const std::string& path, Verify verify = Verify::digests);
+  // Opens PATH (a step folder), checks the manifest, sizes and every digest (several parts at a
+  // time), and that slices cover the tensors. Retention does not remove it while the reader lives.
+  // Error{data} naming the file at fault, Error{io} when one cannot be read.
+  explicit CheckpointReader(const std::string& path, Verify verify = Verify::digests,
+                            FileSystem& files = FileSystem::posix());
   ~CheckpointReader();
   CheckpointReader(CheckpointReader&&) noexcept;
 
@@ -128,8 +130,8 @@ class CheckpointReader {
 
 // The newest checkpoint in FOLDER that verifies, by step number; older ones are tried when it does
 // not, and each refusal is added to `refused` ("step-00000200: part-00000.safetensors: SHA-256
-// differs ..."). "" when the folder holds none at all; Error{data} when there are some and none
-// verifies.
+// differs ..."). "" when the folder holds none at all; when there are some and none verifies
+// Error{data}, or Error{io} when one of them could not be read.
 std::string newest_checkpoint(FileSystem& files, const std::string& folder,
                               std::vector<std::string>& refused);
 

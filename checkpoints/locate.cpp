@@ -15,13 +15,15 @@ std::string newest_checkpoint(FileSystem& files, const std::string& folder,
     if (const auto step = step_of_name(name)) steps.push_back(*step);
   std::sort(steps.rbegin(), steps.rend());
   std::string first_fault;
+  Category category = Category::data;
   for (const std::int64_t step : steps) {
     const std::string name = checkpoint_name(step);
     std::string path = folder + "/" + name;
     try {
-      CheckpointReader reader(path);
+      CheckpointReader reader(path, Verify::digests, files);
       return path;
     } catch (const Error& error) {
+      if (error.category() == Category::io) category = Category::io;
       std::string fault = error.what();
       if (fault.starts_with(path + "/")) fault = fault.substr(path.size() + 1);
       refused.push_back(name + ": " + fault);
@@ -29,8 +31,8 @@ std::string newest_checkpoint(FileSystem& files, const std::string& folder,
     }
   }
   if (steps.empty()) return "";
-  throw Error(Category::data, folder + ": none of its " + std::to_string(steps.size()) +
-                                  " checkpoints verifies; the newest: " + first_fault);
+  throw Error(category, folder + ": none of its " + std::to_string(steps.size()) +
+                            " checkpoints verifies; the newest: " + first_fault);
 }
 
 std::string resolve_checkpoint(FileSystem& files, const std::string& path,

@@ -3,6 +3,7 @@
 
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/names.h"
+#include "checkpoints/pin.h"
 #include "core/error.h"
 
 namespace tessera::checkpoints {
@@ -41,14 +42,15 @@ void recover_checkpoints(FileSystem& files, const std::string& folder) {
       files.remove_all(folder + "/" + name);
 }
 
-void apply_retention(FileSystem& files, const std::string& folder, std::int64_t keep,
-                     std::int64_t keep_every) {
+std::vector<std::string> apply_retention(FileSystem& files, const std::string& folder,
+                                         std::int64_t keep, std::int64_t keep_every) {
   TESSERA_CHECK(keep >= 1 && keep_every >= 0);
   recover_checkpoints(files, folder);
   std::vector<std::int64_t> steps;
   for (const std::string& name : files.list(folder))
     if (const auto step = step_of_name(name)) steps.push_back(*step);
   std::sort(steps.rbegin(), steps.rend());
+  std::vector<std::string> read_now;
   std::int64_t kept = 0;
   for (const std::int64_t step : steps) {
     const std::string path = folder + "/" + checkpoint_name(step);
@@ -57,11 +59,17 @@ void apply_retention(FileSystem& files, const std::string& folder, std::int64_t 
       continue;
     }
     if (keep_every > 0 && step % keep_every == 0) continue;
+    const auto pin = Pin::for_removal(path);
+    if (!pin) {
+      read_now.push_back(checkpoint_name(step));
+      continue;
+    }
     // Renamed first: a folder that is half removed must not look like a checkpoint.
     files.rename(path, path + kTemporarySuffix);
     files.sync_directory(folder);
     files.remove_all(path + kTemporarySuffix);
   }
+  return read_now;
 }
 
 }  // namespace tessera::checkpoints

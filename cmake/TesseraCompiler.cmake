@@ -31,6 +31,14 @@ if(TESSERA_SANITIZE)
   target_link_options(tessera_options INTERFACE -fsanitize=address,undefined)
 endif()
 
+# Fuzz targets (tests/fuzz): clang's warnings are other ones, and no errors.
+if(TESSERA_FUZZ)
+  target_compile_options(tessera_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-error -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+      -fno-omit-frame-pointer>)
+  target_link_options(tessera_options INTERFACE -fsanitize=address,undefined)
+endif()
+
 # tessera_module(NAME SOURCES ... LIBS ...): one static library a folder, `tessera_NAME`.
 function(tessera_module name)
   cmake_parse_arguments(arg "" "" "SOURCES;LIBS" ${ARGN})

@@ -7,14 +7,11 @@
 #include <spdlog/spdlog.h>
 
 #include "core/error.h"
+#include "core/text.h"
 #include "data/tokenizer/byte_alphabet.h"
 
 namespace tessera::data {
 namespace {
-
-std::string in_quotes(std::string_view token) {
-  return "\"" + std::string(token.substr(0, 60)) + (token.size() > 60 ? "...\"" : "\"");
-}
 
 // Valid UTF-8 never contains the others.
 bool byte_of_utf8(int byte) {
@@ -143,7 +140,8 @@ std::vector<Merge> resolve_merges(const TokenizerJson& json, const std::string& 
   for (const auto& [written, id] : json.vocab) ids.emplace(written, id);
   std::vector<Merge> merges;
   merges.reserve(json.merges.size());
-  for (const auto& [left, right] : json.merges) {
+  for (const auto& merge : json.merges) {
+    const auto &left = merge.first, &right = merge.second;
     const auto find = [&](const std::string& token) {
       const auto at = ids.find(token);
       if (at == ids.end())

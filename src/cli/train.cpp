@@ -10,6 +10,7 @@
 #include "config/load.h"
 #include "core/error.h"
 #include "core/text.h"
+#include "train/resume.h"
 #include "train/trainer.h"
 
 namespace tessera::cli {
@@ -28,6 +29,7 @@ void run(const Options& options) {
     std::cout << resolved_config(config);
     return;
   }
+  train::require_allowable(options.train.allow_change);
   train::TrainOutcome outcome;
   bool first = true;
   {
@@ -54,8 +56,17 @@ void add_train(CLI::App& app) {
   command->add_option("overrides", options->overrides, "key=value, e.g. train.steps=100");
   command->add_flag("--fresh", options->train.fresh,
                     "Start over: remove the run's checkpoints and metrics");
-  command->add_flag("--allow-changes", options->train.allow_changes,
-                    "Continue although schedule or training data changed");
+  command
+      ->add_option(
+          "--allow-change", options->train.allow_change,
+          "Continue although KEY (schedule or training data) differs from the checkpoint's; "
+          "may be repeated")
+      ->type_name("KEY")
+      ->allow_extra_args(false);
+  command->add_flag(
+      "--no-fallback", options->train.no_fallback,
+      "Leave with 65 when the newest checkpoint does not verify, instead of taking an "
+      "older one");
   command->add_flag("--print-config", options->print_config,
                     "Print the resolved configuration and leave");
   command->footer(

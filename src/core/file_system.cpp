@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/mapped_file.h"
 
 namespace tessera {
 namespace {
@@ -45,6 +46,38 @@ class PosixFile : public WritableFile {
     const int descriptor = descriptor_;
     descriptor_ = -1;
     if (::close(descriptor) != 0) fail(path_, "close failed", errno);
+  }
+
+ private:
+  std::string path_;
+  int descriptor_;
+};
+
+class PosixReadableFile : public ReadableFile {
+ public:
+  explicit PosixReadableFile(const std::string& path)
+      : path_(path), descriptor_(open_regular_file(path, Links::refuse)) {}
+  ~PosixReadableFile() override { ::close(descriptor_); }
+
+  std::int64_t size() const override {
+    struct stat status {};
+    if (::fstat(descriptor_, &status) != 0) fail(path_, "cannot be examined", errno);
+    return status.st_size;
+  }
+
+  void read(std::int64_t offset, void* to, std::int64_t count) const override {
+    char* at = static_cast<char*>(to);
+    while (count > 0) {
+      const ssize_t got = ::pread(descriptor_, at, static_cast<std::size_t>(count), offset);
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) fail(path_, "cannot be read", errno);
+      if (got == 0)
+        throw Error(Category::data,
+                    path_ + ": ends at byte " + std::to_string(offset) + ", earlier than it did");
+      at += got;
+      offset += got;
+      count -= got;
+    }
   }
 
  private:
@@ -141,6 +174,10 @@ class PosixFileSystem : public FileSystem {
 };
 
 }  // namespace
+
+std::unique_ptr<ReadableFile> FileSystem::open(const std::string& path) {
+  return std::make_unique<PosixReadableFile>(path);
+}
 
 FileSystem& FileSystem::posix() {
   static PosixFileSystem files;

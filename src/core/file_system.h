@@ -23,6 +23,15 @@ class WritableFile {
   virtual void close() = 0;
 };
 
+// A file read at any place. Safe from several threads.
+class ReadableFile {
+ public:
+  virtual ~ReadableFile() = default;
+  virtual std::int64_t size() const = 0;
+  // `count` bytes from `offset`; Error{data} when the file ends before.
+  virtual void read(std::int64_t offset, void* to, std::int64_t count) const = 0;
+};
+
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
@@ -42,6 +51,8 @@ class FileSystem {
   virtual std::int64_t free_bytes(const std::string& path) = 0;
   // The whole file; Error{data} when it is larger than `limit` bytes.
   virtual std::string read(const std::string& path, std::int64_t limit) = 0;
+  // For reading; symbolic links are not followed. Error{data} when it is no regular file.
+  virtual std::unique_ptr<ReadableFile> open(const std::string& path);
 
   // The operating system's own; lives for the program's life; safe from any thread.
   static FileSystem& posix();

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/text.h"
 
 namespace tessera {
 
@@ -16,7 +17,8 @@ Json parse_json(std::string_view text, const std::string& what) {
     if (event == Json::parse_event_t::key) {
       const auto& key = value.get_ref<const std::string&>();
       if (!keys.back().insert(key).second)
-        throw Error(Category::data, what + ": key \"" + key + "\" appears twice in one object");
+        throw Error(Category::data,
+                    what + ": key " + in_quotes(key) + " appears twice in one object");
     }
     return true;
   };

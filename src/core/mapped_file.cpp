@@ -13,7 +13,7 @@
 
 namespace tessera {
 
-MappedFile::MappedFile(const std::string& path, Links links) : path_(path) {
+int open_regular_file(const std::string& path, Links links) {
   // O_NONBLOCK: opening a named pipe must not wait for a writer.
   const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | (links == Links::refuse ? O_NOFOLLOW : 0);
   const int descriptor = ::open(path.c_str(), flags);
@@ -21,6 +21,14 @@ MappedFile::MappedFile(const std::string& path, Links links) : path_(path) {
     throw Error(Category::data, path + ": is a symbolic link, expected a regular file");
   if (descriptor < 0)
     throw Error(Category::io, path + ": cannot be opened: " + std::strerror(errno));
+  struct stat status {};
+  if (::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode)) return descriptor;
+  ::close(descriptor);
+  throw Error(Category::data, path + ": is not a regular file");
+}
+
+MappedFile::MappedFile(const std::string& path, Links links) : path_(path) {
+  const int descriptor = open_regular_file(path, links);
   struct Closer {
     int descriptor;
     ~Closer() { ::close(descriptor); }
@@ -28,7 +36,6 @@ MappedFile::MappedFile(const std::string& path, Links links) : path_(path) {
   struct stat status {};
   if (::fstat(descriptor, &status) != 0)
     throw Error(Category::io, path + ": cannot be examined: " + std::strerror(errno));
-  if (!S_ISREG(status.st_mode)) throw Error(Category::data, path + ": is not a regular file");
   size_ = status.st_size;
   if (size_ == 0) return;
   void* mapped =

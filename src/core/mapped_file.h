@@ -12,6 +12,10 @@ namespace tessera {
 // Whether the last component of a path may be a symbolic link.
 enum class Links { follow, refuse };
 
+// A descriptor of a regular file, for reading; the caller closes it. Error{io} when it cannot be
+// opened, Error{data} when it is something else.
+int open_regular_file(const std::string& path, Links links);
+
 class MappedFile {
  public:
   // Error{io} when it cannot be opened, Error{data} when it is not a regular file.

@@ -75,6 +75,20 @@ std::string human_duration(double seconds) {
   return text;
 }
 
+std::string in_quotes(std::string_view text, std::size_t most) {
+  std::string result = "\"";
+  for (const char c : text.substr(0, most)) {
+    const auto code = static_cast<unsigned char>(c);
+    char escaped[8];
+    std::snprintf(escaped, sizeof escaped, "\\x%02x", code);
+    if (code < 0x20 || code == 0x7f)
+      result += escaped;
+    else
+      result += c;
+  }
+  return result + (text.size() > most ? "...\"" : "\"");
+}
+
 std::string with_commas(std::int64_t value) {
   std::string digits = std::to_string(value < 0 ? -value : value);
   for (auto at = static_cast<std::ptrdiff_t>(digits.size()) - 3; at > 0; at -= 3)

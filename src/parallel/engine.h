@@ -76,8 +76,11 @@ class Engine {
   virtual const std::vector<optim::Segment>& written() const = 0;
   // What this rank keeps moments of.
   virtual const std::vector<optim::Segment>& owned() const = 0;
-  // Of written(), in its order; on CUDA copied now, valid until the next call.
+  // Of written(), in its order: a copy of now, in host memory that stays as it is until the next
+  // call (on CUDA page-locked). reserve_snapshot() allocates that memory ahead of the first call
+  // and returns its bytes.
   virtual std::vector<SegmentState> snapshot() = 0;
+  virtual std::int64_t reserve_snapshot() = 0;
   // Sets flat elements; parameters anywhere, moments inside owned() segments.
   virtual void restore(State state, std::int64_t flat, std::int64_t count, const float* values) = 0;
   // After the last restore(): brings working copies of the parameters up to date.

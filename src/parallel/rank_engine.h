@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "core/device_memory.h"
 #include "optim/adamw.h"
@@ -36,6 +37,7 @@ class RankEngine : public Engine {
   const std::vector<optim::Segment>& written() const override { return written_; }
   const std::vector<optim::Segment>& owned() const override { return owned_; }
   std::vector<SegmentState> snapshot() override;
+  std::int64_t reserve_snapshot() override;
   void restore(State state, std::int64_t flat, std::int64_t count, const float* values) override;
   void finish_restore() override { synchronize(); }
   std::vector<float> gradients() override;
@@ -106,9 +108,9 @@ class RankEngine : public Engine {
   double weight_now_ = 0;
   std::vector<Input> inputs_;
   std::size_t next_input_ = 0;
-  bool rehearsed_ = false;                // every kernel of a step has run once
-  HostMemory sums_;                       // loss and norms, brought from the device
-  std::vector<std::vector<float>> kept_;  // CUDA: state of the last snapshot
+  bool rehearsed_ = false;          // every kernel of a step has run once
+  HostMemory sums_;                 // loss and norms, brought from the device
+  std::optional<HostMemory> kept_;  // the last snapshot: parameters, m and v of written_
 };
 
 }  // namespace tessera::parallel

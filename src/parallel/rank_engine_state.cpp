@@ -18,28 +18,37 @@ void RankEngine<T>::initialise(std::uint64_t seed) {
 }
 
 template <typename T>
+std::int64_t RankEngine<T>::reserve_snapshot() {
+  std::int64_t bytes = 0;
+  for (const optim::Segment& s : written_)
+    bytes += 3 * s.count() * static_cast<std::int64_t>(sizeof(Wide));
+  if (!kept_) kept_.emplace(queue().device, bytes);
+  return bytes;
+}
+
+template <typename T>
 std::vector<SegmentState> RankEngine<T>::snapshot() {
-  std::vector<SegmentState> states;
-  const bool copies = queue().device != Device::cpu;
-  kept_.resize(copies ? 3 * written_.size() : 0);
-  const auto host = [&](std::size_t at, const Wide* from, std::int64_t count) {
-    if (!copies) return from;
-    kept_[at].resize(static_cast<std::size_t>(count));
-    download(queue().device, kept_[at].data(), from,
-             count * static_cast<std::int64_t>(sizeof(Wide)), queue().stream);
-    return static_cast<const Wide*>(kept_[at].data());
+  static_assert(std::is_same_v<Wide, float>);
+  reserve_snapshot();
+  Wide* to = kept_->template as<Wide>();
+  const auto copied = [&](const Wide* from, std::int64_t count) {
+    download_async(queue().device, to, from, count * static_cast<std::int64_t>(sizeof(Wide)),
+                   queue().stream);
+    const Wide* const here = to;
+    to += count;
+    return here;
   };
-  for (std::size_t i = 0; i < written_.size(); ++i) {
-    const optim::Segment& s = written_[i];
+  std::vector<SegmentState> states;
+  for (const optim::Segment& s : written_) {
     const Wide* parameters = nullptr;
     if constexpr (optim::AdamW<T>::kHasMasters)
       parameters = optimizer_->masters(s.offset);
     else
       parameters = parameters_ + s.offset;
-    states.push_back({host(3 * i, parameters, s.count()),
-                      host(3 * i + 1, optimizer_->m(s.offset), s.count()),
-                      host(3 * i + 2, optimizer_->v(s.offset), s.count())});
+    states.push_back({copied(parameters, s.count()), copied(optimizer_->m(s.offset), s.count()),
+                      copied(optimizer_->v(s.offset), s.count())});
   }
+  synchronize();
   return states;
 }
 

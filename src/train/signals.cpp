@@ -29,7 +29,9 @@ StopSignals::StopSignals() {
     ::sigaction(kSignals[i], &action, &g_previous[i]);
     sigaddset(&mask, kSignals[i]);
   }
+  // Errors of the call are what counts: a closed pipe, a file beyond the size limit (ulimit -f).
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
   // Started with the signals open; they close for this thread and its later children only then.
   receiver_ = std::thread([this, mask] {
     ::pthread_sigmask(SIG_UNBLOCK, &mask, nullptr);

@@ -25,10 +25,11 @@
 #include "parallel/agreements.h"
 #include "parallel/engine.h"
 #include "train/job_watch.h"
+#include "train/load.h"
 #include "train/metrics.h"
 #include "train/resume.h"
 #include "train/run_folder.h"
-#include "train/save.h"
+#include "train/saver.h"
 #include "train/setup.h"
 #include "train/signals.h"
 
@@ -38,7 +39,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kMostBadSteps = 10;  // non-finite steps in a row
-constexpr int kMostBadSaves = 3;   // failed saves in a row
 constexpr std::int64_t kMostAlgorithmBytes = 1 << 24;
 constexpr int kLogLines = 25;  // lines a run writes where there is no terminal
 
@@ -75,7 +75,6 @@ class Trainer {
   void apply(const parallel::Agreement& agreement, StepMetrics& metrics);
   void report(const StepMetrics& metrics);
   void evaluate();
-  void save();
 
   Config config_;  // device and precision resolved
   const TrainOptions& options_;
@@ -94,11 +93,11 @@ class Trainer {
   std::unique_ptr<data::Loader> loader_;
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<ProgressLine> progress_;
+  std::unique_ptr<Saver> saver_;
 
   checkpoints::TrainingState state_;
   std::int64_t last_step_ = 0;  // of this job
-  std::int64_t saved_step_ = -1;
-  int bad_steps_ = 0, bad_saves_ = 0;
+  int bad_steps_ = 0;
   bool save_requested_ = false;
   StopCause asked_ = StopCause::none;
   double recent_rate_ = 0;  // steps a second, smoothed
@@ -143,13 +142,22 @@ void Trainer::start_or_resume() {
     // A job killed while it replaced a checkpoint may have left it set aside.
     checkpoints::recover_checkpoints(FileSystem::posix(), folder_.checkpoints());
     path = checkpoints::newest_checkpoint(FileSystem::posix(), folder_.checkpoints(), refused);
+    if (!refused.empty() && options_.no_fallback)
+      throw Error(Category::data, "--no-fallback: the newest checkpoint does not verify: " +
+                                      refused[0] + "; without the flag " + path + " is next");
   }
   path = comm::broadcast_text(ranks_, path);
-  for (const std::string& why : refused) spdlog::warn("not a usable checkpoint: {}", why);
+  for (const std::string& why : refused)
+    spdlog::warn("not a usable checkpoint, falling back: {}", why);
 
   if (path.empty()) {
     engine_->initialise(config_.seed);
-    if (first()) spdlog::info("new run, seed {}", config_.seed);
+    if (first()) {
+      if (FileSystem::posix().exists(folder_.metrics()) && !options_.fresh)
+        spdlog::warn("{} holds no checkpoint, so its steps are done again from the first",
+                     folder_.checkpoints());
+      spdlog::info("new run, seed {}", config_.seed);
+    }
   } else {
     // Rank 0 has just verified every digest.
     const checkpoints::CheckpointReader reader(path, checkpoints::Verify::sizes);
@@ -157,20 +165,19 @@ void Trainer::start_or_resume() {
     Config saved = parse_config(state_.config_yaml, path + "/config.yaml", path);
     // Written before precisions were resolved, by programs that had fp32 alone.
     if (saved.precision == Precision::automatic) saved.precision = Precision::fp32;
-    const ResumeCheck check = check_resume(saved, config_, state_, data_.train->digest());
-    require_resumable(check, options_.allow_changes, path);
+    const ResumeCheck check =
+        check_resume(saved, config_, state_, data_.train->digest(), options_.allow_change);
+    require_resumable(check, path);
     load_checkpoint(*engine_, reader);
     if (first()) {
       spdlog::info("resumed from {} (step {})", path, state_.step);
-      for (const std::string& change : check.flagged) spdlog::warn("changed: {}", change);
+      for (const std::string& change : check.allowed) spdlog::warn("changed: {}", change);
       for (const std::string& change : check.noted) spdlog::info("changed: {}", change);
       if (state_.ranks != topology_.world || state_.threads != threads_)
         spdlog::info(
             "layout {} x {} -> {} x {} (ranks x threads): equal to rounding, not to the bit",
             state_.ranks, state_.threads, topology_.world, threads_);
     }
-    saved_step_ = state_.step;
-    outcome_.checkpoint = path;
   }
   fix_algorithms();
   state_.config_yaml = resolved_config(config_);
@@ -187,6 +194,9 @@ void Trainer::start_or_resume() {
     write_atomically(FileSystem::posix(), folder_.config(), state_.config_yaml);
     metrics_ = std::make_unique<MetricsFile>(folder_.metrics(), state_.step);
   }
+  saver_ = std::make_unique<Saver>(
+      SaverParts{config_, *engine_, ranks_, watch_, *progress_, metrics_.get()},
+      folder_.checkpoints(), path, path.empty() ? -1 : state_.step);
   loader_ = std::make_unique<data::Loader>(
       *data_.train,
       data::LoaderOptions{config_.train.global_batch, config_.train.micro_batch, topology_.replica,
@@ -233,8 +243,9 @@ bool Trainer::step() {
   const bool save = first() && folder_.take_save_request();
   watch_.post_collective("agreement");
   const bool counts = engine_->holds_head();  // one rank of a replica
-  const parallel::Agreement agreement = engine_->agree(
-      {counts ? static_cast<double>(bytes) : 0.0, stop ? 1.0 : 0.0, save ? 1.0 : 0.0});
+  const parallel::Agreement agreement =
+      engine_->agree({counts ? static_cast<double>(bytes) : 0.0, stop ? 1.0 : 0.0, save ? 1.0 : 0.0,
+                      saver_->ready()});
 
   StepMetrics metrics;
   metrics.loss = agreement.loss_sum / targets;
@@ -258,6 +269,7 @@ bool Trainer::step() {
   report(metrics);
   outcome_.loss = metrics.loss;
   save_requested_ = agreement.sums[2] > 0;
+  saver_->advance(agreement.sums[3], state_.step);
   return agreement.sums[1] > 0;
 }
 
@@ -277,8 +289,7 @@ void Trainer::apply(const parallel::Agreement& agreement, StepMetrics& metrics) 
       throw Error(Category::disagreement,
                   fmt::format("{}, the {}th such step in a row: lower optimizer.lr or look at the "
                               "data; the last checkpoint is {}",
-                              where, bad_steps_,
-                              outcome_.checkpoint.empty() ? "none" : outcome_.checkpoint));
+                              where, bad_steps_, saver_->path().empty() ? "none" : saver_->path()));
     if (first()) spdlog::warn("{}: step skipped", where);
     return;
   }
@@ -338,29 +349,6 @@ void Trainer::evaluate() {
                            {"seconds", r.seconds}});
 }
 
-void Trainer::save() {
-  if (saved_step_ == state_.step) return;
-  watch_.post(comm::Section::checkpoint, state_.step);
-  watch_.post_collective("checkpoint");
-  const auto start = Clock::now();
-  try {
-    outcome_.checkpoint = save_checkpoint(*engine_, ranks_, folder_.checkpoints(), state_,
-                                          config_.checkpoint, data_.train->tokenizer_json());
-  } catch (const Error& error) {
-    if (error.category() != Category::io || ++bad_saves_ >= kMostBadSaves) throw;
-    if (first()) spdlog::error("checkpoint failed, training goes on: {}", error.what());
-    return;
-  }
-  bad_saves_ = 0;
-  saved_step_ = state_.step;
-  if (!first()) return;
-  progress_->clear();
-  const double seconds = seconds_since(start);
-  spdlog::info("saved {} in {}", outcome_.checkpoint, human_duration(seconds));
-  metrics_->write("checkpoint",
-                  {{"step", state_.step}, {"path", outcome_.checkpoint}, {"seconds", seconds}});
-}
-
 TrainOutcome Trainer::run() {
   open_folder();
   set_up();
@@ -376,9 +364,12 @@ TrainOutcome Trainer::run() {
       parallel::require_equal_replicas(*engine_, topology_, ranks_, state_.step);
     if (due(config_.eval.every) || (last && !outcome_.stopped && config_.eval.every > 0))
       evaluate();
-    if (due(config_.checkpoint.every) || last || save_requested_) save();
+    if (due(config_.checkpoint.every) || last || save_requested_)
+      saver_->save(state_, data_.train->tokenizer_json());
   }
-  if (saved_step_ != state_.step && outcome_.step != state_.step)
+  saver_->finish(state_.step);
+  outcome_.checkpoint = saver_->path();
+  if (saver_->step() != state_.step && outcome_.step != state_.step)
     throw Error(Category::io, "the last checkpoint could not be written: see " + folder_.log(0));
   outcome_.step = state_.step;
   outcome_.seconds = seconds_since(start);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "config/config.h"
@@ -16,8 +17,10 @@
 namespace tessera::train {
 
 struct TrainOptions {
-  bool fresh = false;          // start over: an earlier run's checkpoints and metrics are removed
-  bool allow_changes = false;  // continue although the schedule or data changed
+  bool fresh = false;        // start over: an earlier run's checkpoints and metrics are removed
+  bool no_fallback = false;  // only the newest checkpoint will do
+  std::vector<std::string>
+      allow_change;  // keys that may differ from the checkpoint's (train/resume.h)
 };
 
 struct TrainOutcome {

@@ -12,6 +12,7 @@
 #include "checkpoints/layout.h"
 #include "checkpoints/locate.h"
 #include "checkpoints/names.h"
+#include "checkpoints/pin.h"
 #include "tests/checkpoints/support.h"
 
 namespace tessera::checkpoints::testing {
@@ -192,6 +193,36 @@ TEST(Checkpoint, RetentionCountsOnlyCompleteOnes) {
   apply_retention(posix(), folder.path(), 1, 0);
   EXPECT_EQ(posix().list(folder.path()),
             (std::vector<std::string>{"step-00000020", "step-00000030", "step-00000040"}));
+}
+
+TEST(Checkpoint, RetentionLeavesWhatSomebodyReads) {
+  const TemporaryFolder folder;
+  for (const std::int64_t step : {10, 20, 30})
+    write_checkpoint(posix(), folder.path(), step, 2, static_cast<std::uint64_t>(step));
+  {
+    const CheckpointReader reader(folder / "step-00000010");
+    const CheckpointReader second(folder / "step-00000010", Verify::sizes);
+    EXPECT_EQ(apply_retention(posix(), folder.path(), 1, 0),
+              std::vector<std::string>{"step-00000010"});
+    EXPECT_EQ(posix().list(folder.path()),
+              (std::vector<std::string>{"step-00000010", "step-00000030"}));
+    EXPECT_TRUE(holds_values(reader, 10));
+  }
+  EXPECT_TRUE(apply_retention(posix(), folder.path(), 1, 0).empty());
+  EXPECT_EQ(posix().list(folder.path()), std::vector<std::string>{"step-00000030"});
+}
+
+TEST(Checkpoint, OneThatIsBeingRemovedIsNotOpened) {
+  const TemporaryFolder folder;
+  const std::string path = write_checkpoint(posix(), folder.path(), 10, 2, 1);
+  {
+    const auto removal = Pin::for_removal(path);
+    ASSERT_TRUE(removal);
+    EXPECT_FALSE(Pin::for_removal(path));
+    EXPECT_NE(message_of(Category::data, [&] { CheckpointReader reader(path); }).find("removing"),
+              std::string::npos);
+  }
+  EXPECT_NO_THROW(CheckpointReader reader(path));
 }
 
 TEST(Checkpoint, NewestThatVerifiesIsFoundAndOthersAreNamed) {

@@ -40,16 +40,20 @@ class FaultyFile : public WritableFile {
   FaultyFile(FaultyFiles& files, std::shared_ptr<Node> node, std::unique_ptr<WritableFile> real)
       : files_(files), node_(std::move(node)), real_(std::move(real)) {}
   void append(const void* bytes, std::size_t count) override {
-    files_.count("append");
+    const std::lock_guard lock(files_.mutex());
+    if (files_.next_is_short()) real_->append(bytes, count / 2);
+    files_.count("append", true);
     real_->append(bytes, count);
     node_->live.append(static_cast<const char*>(bytes), count);
   }
   void sync() override {
-    files_.count("sync");
+    const std::lock_guard lock(files_.mutex());
+    files_.count("sync", true);
     node_->durable = node_->live;
   }
   void close() override {
-    files_.count("close");
+    const std::lock_guard lock(files_.mutex());
+    files_.count("close", true);
     real_->close();
   }
 
@@ -59,17 +63,41 @@ class FaultyFile : public WritableFile {
   std::unique_ptr<WritableFile> real_;
 };
 
+class FaultyReading : public ReadableFile {
+ public:
+  FaultyReading(FaultyFiles& files, std::unique_ptr<ReadableFile> real)
+      : files_(files), real_(std::move(real)) {}
+  std::int64_t size() const override {
+    const std::lock_guard lock(files_.mutex());
+    files_.count("size");
+    return real_->size();
+  }
+  void read(std::int64_t offset, void* to, std::int64_t count) const override {
+    const std::lock_guard lock(files_.mutex());
+    files_.count("read");
+    real_->read(offset, to, count);
+  }
+
+ private:
+  FaultyFiles& files_;
+  std::unique_ptr<ReadableFile> real_;
+};
+
 }  // namespace
 
 FaultyFiles::FaultyFiles(const std::string& root) : root_(root), tree_(scan(root)) {}
 FaultyFiles::~FaultyFiles() = default;
 
-void FaultyFiles::count(const std::string& what) {
+const char* reason_of(Failure failure) {
+  return failure == Failure::no_space ? "No space left on device" : "Input/output error";
+}
+
+void FaultyFiles::count(const std::string& what, bool grows) {
   ++calls_;
   if (kill_at_ >= 0 && calls_ >= kill_at_) throw Killed{};
-  if (calls_ == fail_at_)
+  if (calls_ == fail_at_ && (grows || failure_ == Failure::input_output))
     throw Error(Category::io,
-                "call " + std::to_string(calls_) + ", " + what + ": Input/output error");
+                "call " + std::to_string(calls_) + ", " + what + ": " + reason_of(failure_));
 }
 
 std::shared_ptr<Node> FaultyFiles::find(const std::string& path) const {
@@ -91,7 +119,8 @@ void FaultyFiles::write_durable(const std::string& to, PowerCut cut) const {
 }
 
 std::unique_ptr<WritableFile> FaultyFiles::create(const std::string& path) {
-  count("create " + path);
+  const std::lock_guard lock(mutex_);
+  count("create " + path, true);
   auto& node = parent_of(path)->live_names[base_name(path)];
   if (!node) node = std::make_shared<Node>();
   node->live.clear();
@@ -99,6 +128,7 @@ std::unique_ptr<WritableFile> FaultyFiles::create(const std::string& path) {
 }
 
 void FaultyFiles::rename(const std::string& from, const std::string& to) {
+  const std::lock_guard lock(mutex_);
   count("rename " + from);
   posix().rename(from, to);
   auto& names = parent_of(from)->live_names;
@@ -108,6 +138,7 @@ void FaultyFiles::rename(const std::string& from, const std::string& to) {
 }
 
 void FaultyFiles::remove_all(const std::string& path) {
+  const std::lock_guard lock(mutex_);
   // A removal is many calls: the disk may stop in its middle.
   if (exists(path) && fs::is_directory(path))
     for (const std::string& name : list(path)) remove_all(path + "/" + name);
@@ -117,7 +148,8 @@ void FaultyFiles::remove_all(const std::string& path) {
 }
 
 void FaultyFiles::create_directories(const std::string& path) {
-  count("create folder " + path);
+  const std::lock_guard lock(mutex_);
+  count("create folder " + path, true);
   posix().create_directories(path);
   if (find(path)) return;
   const auto parent = parent_of(path);
@@ -126,9 +158,16 @@ void FaultyFiles::create_directories(const std::string& path) {
 }
 
 void FaultyFiles::sync_directory(const std::string& path) {
-  count("sync folder " + path);
+  const std::lock_guard lock(mutex_);
+  count("sync folder " + path, true);
   const auto node = find(path);
   node->durable_names = node->live_names;
+}
+
+std::unique_ptr<ReadableFile> FaultyFiles::open(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  count("open " + path);
+  return std::make_unique<FaultyReading>(*this, posix().open(path));
 }
 
 std::vector<std::string> FaultyFiles::list(const std::string& path) {

@@ -1,7 +1,8 @@
 // A file system that goes wrong on request, over a real folder (readers map files themselves, so
 // what is written must be there).
 //
-//   fail_at(n)   the n-th call that changes something throws Error{io}; later calls work
+//   fail_at(n)   the n-th call that changes something throws Error{io}; later calls work. A full
+//   disk takes half of a write first and refuses nothing that needs no space.
 //   kill_at(n)   the n-th such call and all later ones do nothing and throw Killed
 //   write_durable(...)  what a power cut would leave: it keeps a model of which bytes and names
 //   were
@@ -10,6 +11,7 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "core/file_system.h"
@@ -25,13 +27,21 @@ enum class PowerCut {
   keeps_names,             // renames reached the disk, unsynced bytes did not
 };
 
+enum class Failure { input_output, no_space };
+// The operating system's words for it.
+const char* reason_of(Failure failure);
+
+// Safe from several threads.
 class FaultyFiles : public FileSystem {
  public:
   // `root`: an existing folder; all paths are below it. What it holds already counts as durable.
   explicit FaultyFiles(const std::string& root);
   ~FaultyFiles() override;
 
-  void fail_at(long call) { fail_at_ = call; }
+  void fail_at(long call, Failure failure = Failure::input_output) {
+    fail_at_ = call;
+    failure_ = failure;
+  }
   void kill_at(long call) { kill_at_ = call; }
   long calls() const { return calls_; }
   // The tree after a power cut now, as real files in `to`.
@@ -47,6 +57,8 @@ class FaultyFiles : public FileSystem {
   std::int64_t size(const std::string& path) override;
   std::int64_t free_bytes(const std::string& path) override;
   std::string read(const std::string& path, std::int64_t limit) override;
+  // Each read counts, and may fail; on a full disk none does.
+  std::unique_ptr<ReadableFile> open(const std::string& path) override;
 
   // A file or folder as the disk and as the processes see it.
   struct Node {
@@ -54,8 +66,12 @@ class FaultyFiles : public FileSystem {
     std::string live, durable;
     std::map<std::string, std::shared_ptr<Node>> live_names, durable_names;
   };
-  // Counts a changing call and fails or dies when it is its turn.
-  void count(const std::string& what);
+  // Counts a changing call and fails or dies when it is its turn; with a full disk only when it
+  // `grows` something.
+  void count(const std::string& what, bool grows = false);
+  // Whether the next call fails half-way.
+  bool next_is_short() const { return calls_ + 1 == fail_at_ && failure_ == Failure::no_space; }
+  std::recursive_mutex& mutex() { return mutex_; }
 
  private:
   std::shared_ptr<Node> find(const std::string& path) const;
@@ -64,6 +80,8 @@ class FaultyFiles : public FileSystem {
   std::string root_;
   std::shared_ptr<Node> tree_;
   long calls_ = 0, fail_at_ = -1, kill_at_ = -1;
+  Failure failure_ = Failure::input_output;
+  std::recursive_mutex mutex_;
 };
 
 }  // namespace tessera::checkpoints::testing

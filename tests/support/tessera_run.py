@@ -47,6 +47,20 @@ def kill_all(*words):
             pass
 
 
+def ranks_of(run):
+    """Rank -> process id, of the job under mpirun that has run.name=RUN among its arguments."""
+    found = {}
+    for entry in pathlib.Path('/proc').iterdir():
+        try:
+            if entry.name.isdigit() and f'run.name={run}'.encode() in (entry / 'cmdline').read_bytes().split(b'\0'):
+                for variable in (entry / 'environ').read_bytes().split(b'\0'):
+                    if variable.startswith(b'OMPI_COMM_WORLD_RANK='):
+                        found[int(variable.split(b'=')[1])] = int(entry.name)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            pass
+    return found
+
+
 def folder(name):
     """An empty folder below the build tree."""
     path = BUILD / 'tests' / ('tmp-' + name)

@@ -79,6 +79,9 @@ TEST(Text, NumbersForPeople) {
   EXPECT_EQ(human_count(173164032), "173.2M");
   EXPECT_EQ(human_duration(125), "2m 05s");
   EXPECT_EQ(with_commas(-1234567), "-1,234,567");
+  EXPECT_EQ(in_quotes("caf\xc3\xa9"), "\"caf\xc3\xa9\"");
+  EXPECT_EQ(in_quotes("a\nb\x7f"), "\"a\\x0ab\\x7f\"");
+  EXPECT_EQ(in_quotes("abcdef", 3), "\"abc...\"");
   EXPECT_EQ(nearest("wdith", {"heads", "width", "layers"}), "width");
   EXPECT_EQ(nearest("zzzzzz", {"heads", "width"}), "");
 }
