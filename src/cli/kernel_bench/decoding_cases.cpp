@@ -93,8 +93,6 @@ void time_decoding(KernelBench& bench, const KernelSuite& suite) {
 }
 
 template void time_decoding<float>(KernelBench&, const KernelSuite&);
-#ifdef TESSERA_HAS_CUDA
 template void time_decoding<kernels::bf16>(KernelBench&, const KernelSuite&);
-#endif
 
 }  // namespace tessera::cli
