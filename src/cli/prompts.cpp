@@ -80,7 +80,7 @@ std::vector<GivenPrompt> read_prompts(const std::string& path, const data::Token
 }
 
 std::pair<Device, Precision> resolve_device(Config config, const std::string& device,
-                                            const std::string& precision) {
+                                            const std::string& precision, std::int64_t local_rank) {
   config.device = device == "cpu"    ? DeviceChoice::cpu
                   : device == "cuda" ? DeviceChoice::cuda
                                      : DeviceChoice::automatic;
@@ -89,7 +89,7 @@ std::pair<Device, Precision> resolve_device(Config config, const std::string& de
                                            : Precision::automatic;
   config.attention = AttentionChoice::automatic;
   config.eval.tasks.clear();
-  const Device resolved = train::resolve_device(config, 0);
+  const Device resolved = train::resolve_device(config, local_rank);
   return {resolved, config.precision};
 }
 

@@ -30,7 +30,8 @@ std::vector<GivenPrompt> read_prompts(const std::string& path, const data::Token
 
 // "auto | cpu | cuda" and "auto | bf16 | fp32" on this machine.
 std::pair<Device, Precision> resolve_device(Config config, const std::string& device,
-                                            const std::string& precision);
+                                            const std::string& precision,
+                                            std::int64_t local_rank = 0);
 
 // Prompts at once: `asked` (0: as many as fit in the device's free memory, at most `wanted`).
 // Error{config} where not even one fits.

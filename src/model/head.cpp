@@ -8,6 +8,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/layer_norm.h"
 #include "kernels/linear.h"
+#include "kernels/sample.h"
 #include "kernels/sum.h"
 
 namespace tessera::model {
@@ -90,7 +91,7 @@ void Head<T>::forward(const Pass<T>& pass, const T* in, T*) {
   const std::int64_t width = config_.width, vocab = config_.vocab;
   const std::int64_t total = predicting_rows(pass.batch.sequences);
   const std::int64_t chunk = head_chunk_rows(config_, pass.queue.device, total);
-  auto* losses = pass.template temporary<Wide<T>>(losses_);
+  auto* losses = pass.scores ? pass.scores->losses : pass.template temporary<Wide<T>>(losses_);
 
   kernels::LinearForward<T> classify;
   classify.in = width;
@@ -122,10 +123,25 @@ void Head<T>::forward(const Pass<T>& pass, const T* in, T*) {
     loss.losses = losses + begin;
     back.dx = pass.kept(dhidden_) + begin * width;
     kernels::linear_forward(pass.queue, classify);
+    if (pass.scores) likeliest(pass, classify.y, classify.rows, begin);
     kernels::cross_entropy(pass.queue, loss);
     if (loss.gradient) kernels::linear_backward(pass.queue, back);
   }
   kernels::sum<Wide<T>>(pass.queue, {total, losses, pass.loss_sum});
+}
+
+template <typename T>
+void Head<T>::likeliest(const Pass<T>& pass, const T* logits, std::int64_t rows,
+                        std::int64_t first) const {
+  kernels::Sample<T> greedy;
+  greedy.rows = rows;
+  greedy.vocab = config_.vocab;
+  greedy.stride = stride();
+  greedy.logits = logits;
+  greedy.tokens = pass.scores->best + first;
+  greedy.produced = pass.scores->counts + first;
+  greedy.ended = pass.scores->ended + first;
+  kernels::sample(pass.queue, greedy);
 }
 
 template <typename T>

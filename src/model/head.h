@@ -46,6 +46,8 @@ class Head : public Piece<T> {
  private:
   // Packs the predicting rows into `selected_` and normalises them into `hidden_`.
   void select(const Pass<T>& pass, const T* in);
+  // The likeliest tokens of `rows` rows from predicting row `first` on, into pass.scores.
+  void likeliest(const Pass<T>& pass, const T* logits, std::int64_t rows, std::int64_t first) const;
   // Row stride of logits.
   std::int64_t stride() const;
 

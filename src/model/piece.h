@@ -12,6 +12,7 @@
 #include "core/memory.h"
 #include "kernels/queue.h"
 #include "model/parameter_table.h"
+#include "model/row_scores.h"
 
 namespace tessera::model {
 
@@ -52,6 +53,7 @@ struct Pass {
   Wide<T>* gradients = nullptr;   // flat, added to
   std::byte* saved = nullptr;
   std::byte* scratch = nullptr;
+  const RowScores<T>* scores = nullptr;  // left by the head in loss mode, where somebody asks
   double* loss_sum = nullptr;  // nats over this micro-batch's targets, added to by the head
 
   const T* parameter(std::int64_t index) const { return parameters + (*table)[index].offset; }

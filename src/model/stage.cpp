@@ -130,6 +130,7 @@ void Stage<T>::forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode
   p.mode = mode;
   p.loss_weight = loss_weight;
   p.loss_sum = loss_sum;
+  if (mode == HeadMode::loss && scores_.losses) p.scores = &scores_;
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     const TraceRange range(pieces_[i]->name());
     pieces_[i]->forward(p, boundary(slot, i), boundary(slot, i + 1));

@@ -45,6 +45,9 @@ class Stage {
   // asked for. `queue` has its workspace (workspace_bytes() at least) from here on.
   void bind(const Arena& arena, const T* parameters, Wide<T>* gradients);
   void set_queue(const kernels::Queue& queue) { queue_ = queue; }
+  // Where forward() in loss mode leaves losses and likeliest tokens of the predicting rows; null
+  // losses: nowhere.
+  void set_scores(const RowScores<T>& scores) { scores_ = scores; }
   // What the operations of this stage need of Queue::workspace.
   std::int64_t workspace_bytes() const;
 
@@ -112,6 +115,7 @@ class Stage {
   const T* parameters_ = nullptr;
   Wide<T>* gradients_ = nullptr;
   Probe probe_;
+  RowScores<T> scores_;
   std::vector<MicroBatch> in_flight_;
 };
 

@@ -1,8 +1,9 @@
 #include "parallel/loss_model.h"
 
-#include "kernels/cast.h"
+#include "model/architecture.h"
 #include "model/stage.h"
 #include "parallel/device_context.h"
+#include "parallel/device_weights.h"
 
 namespace tessera::parallel {
 namespace {
@@ -15,30 +16,32 @@ class DeviceLossModel : public LossModel {
       : context_(device), stage_(config, sequences, 1, {}, context_.queue()) {
     const std::int64_t size = stage_.table().flat_size();
     MemoryPlan plan;
-    const bool copied = device == Device::cuda;
-    const Buffer parameter_buffer = plan.reserve<T>("parameters", copied ? size : 0);
-    const Buffer masters = plan.reserve<float>("parameters", copied ? size : 0);
+    weights_.plan(plan, device, size);
     stage_.plan(plan);
+    rows_ = model::targets_a_sample(config);
+    score_memory_.plan(plan, sequences * rows_);
     inputs_ = plan.reserve<std::int32_t>("inputs", 2 * sequences * config.context);
     sum_ = plan.reserve<double>("constants", 1);
     context_.plan(plan, stage_.workspace_bytes());
     arena_ = std::make_unique<Arena>(plan, device);
     context_.bind(*arena_);
     stage_.set_queue(context_.queue());
-    const T* weights = nullptr;
-    if constexpr (std::is_same_v<T, float>) {
-      weights = copied ? arena_->at<float>(masters) : parameters;
-      if (copied) upload_masters(masters, parameters, size);
-    } else {
-      upload_masters(masters, parameters, size);
-      weights = arena_->at<T>(parameter_buffer);
-      kernels::cast_to_bf16(context_.queue(), {size, arena_->at<float>(masters),
-                                               arena_->at<std::uint16_t>(parameter_buffer)});
-    }
-    stage_.bind(*arena_, weights, nullptr);
+    stage_.bind(*arena_, weights_.fill(context_.queue(), *arena_, parameters), nullptr);
+    scores_ = score_memory_.bind(context_.queue(), *arena_);
   }
 
   double loss(const model::MicroBatch& batch) override {
+    stage_.set_scores({});
+    return run(batch);
+  }
+  model::HostScores score(const model::MicroBatch& batch) override {
+    stage_.set_scores(scores_);
+    run(batch);
+    return score_memory_.bring(batch.sequences * rows_);
+  }
+
+ private:
+  double run(const model::MicroBatch& batch) {
     const kernels::Queue& queue = context_.queue();
     const std::int64_t tokens = batch.sequences * stage_.config().context;
     auto* ids = arena_->at<std::int32_t>(inputs_);
@@ -54,15 +57,13 @@ class DeviceLossModel : public LossModel {
     return result;
   }
 
- private:
-  void upload_masters(const Buffer& buffer, const float* parameters, std::int64_t size) {
-    upload(context_.queue().device, arena_->at<float>(buffer), parameters,
-           size * static_cast<std::int64_t>(sizeof(float)), context_.queue().stream);
-  }
-
   DeviceContext context_;
   model::Stage<T> stage_;
   std::unique_ptr<Arena> arena_;
+  DeviceWeights<T> weights_;
+  model::ScoreMemory<T> score_memory_;
+  model::RowScores<T> scores_;
+  std::int64_t rows_ = 0;  // predicting ones of a sequence
   Buffer inputs_, sum_;
 };
 

@@ -15,6 +15,9 @@ class LossModel {
   virtual ~LossModel() = default;
   // Sum of token losses (nats) of up to `sequences` samples in host memory.
   virtual double loss(const model::MicroBatch& batch) = 0;
+  // Of every predicting row: [sequences, targets_a_sample], row r of a sequence predicts its token
+  // first_target + r.
+  virtual model::HostScores score(const model::MicroBatch& batch) = 0;
 };
 
 // `parameters` [flat_size of the model's table], copied on CUDA and used in place on the CPU (so

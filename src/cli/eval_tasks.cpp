@@ -1,0 +1,101 @@
+#include "cli/eval_tasks.h"
+
+#include <atomic>
+#include <cstdio>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "core/text.h"
+#include "data/byte_source.h"
+#include "data/tokenizer.h"
+
+namespace tessera::cli {
+namespace {
+
+// Tokens that go through the model together: a few megabytes of activations a layer on a CPU.
+constexpr std::int64_t kBatchTokens = 4096, kBatchTokensCuda = 65536;
+
+std::string read_text(const std::string& path) {
+  std::atomic<std::int64_t> consumed{0};
+  const auto bytes = data::open_bytes(path, consumed);
+  std::string text;
+  char part[65536];
+  while (const std::size_t count = bytes->read(part, sizeof part)) text.append(part, count);
+  return text;
+}
+
+std::string number(const char* format, double value) {
+  char text[64];
+  std::snprintf(text, sizeof text, format, value);
+  return text;
+}
+
+}  // namespace
+
+std::vector<eval::TaskResult> run_tasks(const TaskOptions& options, const LoadedModel& loaded,
+                                        Device device, Precision precision,
+                                        comm::Communicator& ranks) {
+  const std::vector<std::string> tasks = eval::checked_tasks(options.tasks);
+  if (!tasks.empty() && options.folder.empty())
+    throw Error(Category::config, "--tasks needs --task-data FOLDER, where the tasks' files are");
+  eval::require_task_files(options.folder, tasks);
+  const auto tokenizer =
+      !options.tokenizer.empty() ? data::load_tokenizer(options.tokenizer)
+      : !loaded.tokenizer_json.empty()
+          ? data::parse_tokenizer(loaded.tokenizer_json, loaded.path + "/tokenizer.json")
+          : nullptr;
+  if (!tokenizer)
+    throw Error(Category::config,
+                loaded.path + ": the checkpoint has no tokenizer; give --tokenizer FILE");
+  const ModelConfig& model = loaded.config.model;
+  if (tokenizer->vocab_size() > model.vocab)
+    throw Error(Category::config, "the tokenizer has " + std::to_string(tokenizer->vocab_size()) +
+                                      " ids, the model " + std::to_string(model.vocab));
+  const bool pad = options.padding == "pad" ||
+                   (options.padding == "auto" && loaded.config.data.padding != Padding::none);
+  const bool block = model.kind == ModelKind::block;
+  // The harness feeds up to `context` tokens and predicts one more.
+  const std::int64_t longest = model.context + 1 + (block && pad ? model.block_length - 1 : 0);
+  const auto scorer = eval::make_scorer(
+      model, device, precision, loaded.parameters.data(), longest,
+      options.batch_tokens > 0 ? options.batch_tokens
+                               : (device == Device::cuda ? kBatchTokensCuda : kBatchTokens));
+  const eval::LikelihoodsOf likelihoods = [&](const std::vector<eval::Request>& requests) {
+    return eval::log_likelihoods(
+        model, *scorer, requests, pad ? eval::BlockPadding::pad : eval::BlockPadding::no_pad,
+        tokenizer->end_of_text(), ranks, {ranks.rank(), ranks.size(), true});
+  };
+  eval::Encoding encoding;
+  encoding.encode = [&](const std::string& text) { return tokenizer->encode(text); };
+  encoding.end_of_text = tokenizer->end_of_text();
+  std::vector<eval::TaskResult> results;
+  for (const std::string& path : options.texts) {
+    const std::vector<std::string> text = {read_text(path)};
+    results.push_back(eval::run_text(path, text, text, encoding, model.context, likelihoods));
+  }
+  for (const std::string& task : tasks)
+    results.push_back(
+        eval::run_task(task, options.folder, options.limit, encoding, model.context, likelihoods));
+  return results;
+}
+
+std::string task_table(const std::vector<eval::TaskResult>& results) {
+  std::vector<std::vector<std::string>> rows = {{"task", "items", "metric", "value", "+-"}};
+  for (const eval::TaskResult& r : results)
+    for (const eval::TaskMetric& m : r.metrics)
+      rows.push_back({r.task, with_commas(r.items), m.name, number("%.6g", m.value),
+                      m.deviation < 0 ? "" : number("%.3g", m.deviation)});
+  return format_table(rows);
+}
+
+OrderedJson to_json(const eval::TaskResult& result) {
+  OrderedJson json = {{"task", result.task}, {"items", result.items}};
+  for (const eval::TaskMetric& m : result.metrics) {
+    json[m.name] = m.value;
+    if (m.deviation >= 0) json[m.name + "_stderr"] = m.deviation;
+  }
+  json["unscored_tokens"] = result.unscored;
+  return json;
+}
+
+}  // namespace tessera::cli
