@@ -158,6 +158,9 @@ void add_eval(CLI::App& app) {
                    "Block models: pad (all tokens but the first are scored), no-pad (the first "
                    "block is context) or auto (as trained)")
       ->check(CLI::IsMember({"auto", "pad", "no-pad"}));
+  command->add_option(
+      "--items", tasks.items,
+      "Write every request of tasks and text, its token ids and score into this file");
   command
       ->add_option("--batch", tasks.batch_tokens,
                    "Tokens of tasks and text a forward pass; 0 = by the device")

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <fstream>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -23,6 +24,34 @@ std::string read_text(const std::string& path) {
   while (const std::size_t count = bytes->read(part, sizeof part)) text.append(part, count);
   return text;
 }
+
+// Every request with its token ids and score, a line each.
+class ItemLog {
+ public:
+  ItemLog(const std::string& path, bool writes) {
+    if (path.empty() || !writes) return;
+    file_.open(path);
+    if (!file_) throw Error(Category::io, path + ": cannot be written");
+  }
+  void write(const std::string& task, const std::vector<eval::Request>& requests,
+             const std::vector<eval::Likelihood>& found) {
+    if (!file_.is_open()) return;
+    for (std::size_t n = 0; n < requests.size(); ++n)
+      file_ << OrderedJson({{"task", task},
+                            {"request", n},
+                            {"context", requests[n].context},
+                            {"continuation", requests[n].continuation},
+                            {"log_likelihood", found[n].sum},
+                            {"greedy", found[n].greedy},
+                            {"scored", found[n].scored}})
+                   .dump()
+            << "\n";
+    if (!file_.flush()) throw Error(Category::io, "the file of --items cannot be written");
+  }
+
+ private:
+  std::ofstream file_;
+};
 
 std::string number(const char* format, double value) {
   char text[64];
@@ -60,22 +89,29 @@ std::vector<eval::TaskResult> run_tasks(const TaskOptions& options, const Loaded
       model, device, precision, loaded.parameters.data(), longest,
       options.batch_tokens > 0 ? options.batch_tokens
                                : (device == Device::cuda ? kBatchTokensCuda : kBatchTokens));
+  ItemLog log(options.items, ranks.rank() == 0);
+  std::string current;
   const eval::LikelihoodsOf likelihoods = [&](const std::vector<eval::Request>& requests) {
-    return eval::log_likelihoods(
+    auto found = eval::log_likelihoods(
         model, *scorer, requests, pad ? eval::BlockPadding::pad : eval::BlockPadding::no_pad,
         tokenizer->end_of_text(), ranks, {ranks.rank(), ranks.size(), true});
+    log.write(current, requests, found);
+    return found;
   };
   eval::Encoding encoding;
   encoding.encode = [&](const std::string& text) { return tokenizer->encode(text); };
   encoding.end_of_text = tokenizer->end_of_text();
   std::vector<eval::TaskResult> results;
   for (const std::string& path : options.texts) {
+    current = path;
     const std::vector<std::string> text = {read_text(path)};
     results.push_back(eval::run_text(path, text, text, encoding, model.context, likelihoods));
   }
-  for (const std::string& task : tasks)
+  for (const std::string& task : tasks) {
+    current = task;
     results.push_back(
         eval::run_task(task, options.folder, options.limit, encoding, model.context, likelihoods));
+  }
   return results;
 }
 

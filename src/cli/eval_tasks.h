@@ -20,6 +20,7 @@ struct TaskOptions {
   std::string padding = "auto";           // auto | pad | no-pad
   std::int64_t limit = 0;                 // items a task; 0 = all
   std::int64_t batch_tokens = 0;          // together; 0 = by the device
+  std::string items;                      // JSONL of every request and its score; "" = none
 };
 
 // On all ranks; results on all. Error{config} before any work where something is missing.

@@ -96,9 +96,11 @@ struct CheckpointConfig {
 };
 
 struct EvalConfig {
-  std::int64_t every = 1000;  // steps; 0 = never
-  std::int64_t batches = 0;   // global batches of validation data; 0 = all of it
-  std::vector<std::string> tasks;
+  std::int64_t every = 1000;       // steps; 0 = never
+  std::int64_t batches = 0;        // global batches of validation data; 0 = all of it
+  std::vector<std::string> tasks;  // zero-shot, beside the validation loss
+  std::string task_data;           // folder of the tasks' files
+  std::int64_t task_items = 200;   // items a task; 0 = all
 };
 
 struct WatchdogConfig {

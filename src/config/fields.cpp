@@ -69,6 +69,10 @@ std::string clean_path(const std::string& path) {
              : "a path: 1 to 4095 bytes of UTF-8 without control characters";
 }
 
+std::string path_or_nothing(const std::string& path) {
+  return path.empty() ? "" : clean_path(path);
+}
+
 // The run's folder below run.root; no separator, and no "." or ".." as it cannot start with a dot.
 std::string file_name(const std::string& name) {
   const bool good =
@@ -180,6 +184,8 @@ const std::vector<Field>& fields() {
       TESSERA_FIELD(eval.every, at_least(0)),
       TESSERA_FIELD(eval.batches, at_least(0)),
       TESSERA_FIELD(eval.tasks, words),
+      TESSERA_FIELD(eval.task_data, path_or_nothing),
+      TESSERA_FIELD(eval.task_items, at_least(0)),
       TESSERA_FIELD(watchdog.step_seconds, positive),
       TESSERA_FIELD(watchdog.checkpoint_seconds, positive),
       TESSERA_FIELD(watchdog.start_seconds, positive),

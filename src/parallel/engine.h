@@ -115,6 +115,9 @@ class Engine {
   // Sum of token losses (nats) of a batch of up to sequences() (host memory), without gradients; 0
   // where the head is elsewhere. All ranks of a pipeline call it for the same batches.
   virtual double loss(const model::MicroBatch& batch) = 0;
+  // The same with what the head finds for each predicting row (LossModel::score); empty where the
+  // head is elsewhere. For runs with eval.tasks.
+  virtual model::HostScores score(const model::MicroBatch& batch) = 0;
 
   // For measurements: forward and backward of one micro-batch (host memory) piece by piece, not
   // captured, in order; then gradient norms and an update by nothing. Gradients are undefined

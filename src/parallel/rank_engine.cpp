@@ -74,6 +74,7 @@ RankEngine<T>::RankEngine(const Config& config, Device device, const comm::Topol
       sharded() ? mine : std::vector<optim::Slice>{{0, partition.padded()}}, queue());
   written_ = in_whole(optim::segments(local_, mine));
   owned_ = in_whole(optimizer_->owned());
+  scored_ = holds_head() && !config.eval.tasks.empty();
   plan_cuts();
 }
 
@@ -141,6 +142,7 @@ void RankEngine<T>::plan(MemoryPlan& plan) {
     inputs_.push_back({plan.reserve<std::int32_t>("inputs", tokens),
                        HostMemory(DeviceContext::present(queue().device),
                                   tokens * static_cast<std::int64_t>(sizeof(std::int32_t)))});
+  if (scored_) score_memory_.plan(plan, sequences_ * model::targets_a_sample(model_));
   context_.plan(plan, workspace);
 }
 
@@ -155,6 +157,7 @@ void RankEngine<T>::bind(const Arena& arena) {
   optimizer_->bind(arena, queue());
   sync_->bind(arena, queue(), gradients_);
   runner_->bind(arena);
+  if (scored_) scores_ = score_memory_.bind(queue(), arena);
   for (std::size_t c = 0; c < bases_.size(); ++c) {
     model::Stage<T>& stage = *runner_->chunks()[c];
     stage.set_queue(queue());
@@ -273,6 +276,17 @@ double RankEngine<T>::loss(const model::MicroBatch& batch) {
   double sum = 0;
   download(queue().device, &sum, loss_sum_, sizeof(double), queue().stream);
   return sum;
+}
+
+template <typename T>
+model::HostScores RankEngine<T>::score(const model::MicroBatch& batch) {
+  if (!holds_head()) return loss(batch), model::HostScores{};
+  TESSERA_CHECK(scored_);
+  model::Stage<T>& last = *runner_->chunks().back();
+  last.set_scores(scores_);
+  loss(batch);
+  last.set_scores({});
+  return score_memory_.bring(batch.sequences * model::targets_a_sample(model_));
 }
 
 template <typename T>

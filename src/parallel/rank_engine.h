@@ -55,6 +55,7 @@ class RankEngine : public Engine {
   void update(std::int64_t step, double learning_rate, double scale) override;
   void synchronize() override { context_.stream().synchronize(); }
   double loss(const model::MicroBatch& batch) override;
+  model::HostScores score(const model::MicroBatch& batch) override;
   std::vector<PartTime> time_parts(const model::MicroBatch& batch) override;
   void abort() noexcept override;
 
@@ -108,6 +109,9 @@ class RankEngine : public Engine {
   double weight_now_ = 0;
   std::vector<Input> inputs_;
   std::size_t next_input_ = 0;
+  bool scored_ = false;  // the plan has room for scores
+  model::ScoreMemory<T> score_memory_;
+  model::RowScores<T> scores_;
   bool rehearsed_ = false;          // every kernel of a step has run once
   HostMemory sums_;                 // loss and norms, brought from the device
   std::optional<HostMemory> kept_;  // the last snapshot: parameters, m and v of written_

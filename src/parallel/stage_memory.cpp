@@ -132,6 +132,11 @@ MemoryPlan StageMemory::rank(const Config& config, const std::vector<model::Piec
   const bool one = device_ == Device::cpu && shape.stages == 1;
   for (std::int64_t m = 0; m < (one ? 1 : shape.micro_batches); ++m)
     plan.reserve("inputs", 2 * sequences * config_.model.context, sizeof(std::int32_t));
+  // Losses, likeliest tokens and what finding these takes, where the head is.
+  const bool head = ranges.back().end == model::piece_count(config_.model);
+  if (head && !config.eval.tasks.empty())
+    for (const std::int64_t bytes : {kWideBytes, std::int64_t{4}, std::int64_t{4}, std::int64_t{1}})
+      plan.reserve("scores", sequences * model::targets_a_sample(config_.model), bytes);
   if (device_ == Device::cuda) plan.reserve("kernel workspace", workspace, 1);
   return plan;
 }

@@ -53,7 +53,6 @@ Device resolve_device(Config& config, std::int64_t local_rank) {
   if (!cuda && config.attention == AttentionChoice::cudnn) refuse("attention: cudnn needs a GPU");
   if (cuda && config.precision == Precision::fp32 && config.attention == AttentionChoice::cudnn)
     refuse("attention: cudnn computes in bf16, but precision is fp32");
-  if (!config.eval.tasks.empty()) refuse("eval.tasks: this version evaluates losses alone");
   if (!problems.empty()) throw Error(Category::config, problems);
   if (cuda) use_gpu(local_rank);
   return device;

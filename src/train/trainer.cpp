@@ -24,6 +24,7 @@
 #include "optim/schedule.h"
 #include "parallel/agreements.h"
 #include "parallel/engine.h"
+#include "train/evaluation.h"
 #include "train/job_watch.h"
 #include "train/load.h"
 #include "train/metrics.h"
@@ -94,6 +95,7 @@ class Trainer {
   std::unique_ptr<MetricsFile> metrics_;
   std::unique_ptr<ProgressLine> progress_;
   std::unique_ptr<Saver> saver_;
+  std::unique_ptr<Evaluation> evaluation_;
 
   checkpoints::TrainingState state_;
   std::int64_t last_step_ = 0;  // of this job
@@ -124,6 +126,8 @@ void Trainer::set_up() {
   data_ = open_data(config_);
   engine_ = parallel::make_engine(config_, device_, topology_, ranks_);
   watch_.set_hooks([this] { engine_->abort(); }, comm::describe_flight_records);
+  evaluation_ = std::make_unique<Evaluation>(
+      config_, data_.valid.get(), data_.train->tokenizer_json(), *engine_, topology_, ranks_);
   MemoryPlan plan;
   engine_->plan(plan);
   report_start(config_, folder_.path(), topology_, data_, engine_->table(), plan, threads_,
@@ -320,33 +324,17 @@ void Trainer::report(const StepMetrics& m) {
 }
 
 void Trainer::evaluate() {
-  if (!data_.valid) return;
-  std::int64_t micro_batch = 0;
   watch_.post(comm::Section::evaluation, state_.step);
-  const eval::LossResult r = eval::evaluate_loss(
-      config_.model, config_.train.micro_batch,
-      [&](const model::MicroBatch& batch) {
-        watch_.post(comm::Section::evaluation, state_.step, ++micro_batch);
-        return engine_->loss(batch);
-      },
-      *data_.valid, ranks_, {topology_.replica, topology_.replicas, engine_->holds_head()},
-      config_.eval.batches * config_.train.global_batch);
-  outcome_.evaluation = r;
-  state_.valid_loss = r.loss;
+  const auto at = [&](std::int64_t micro_batch) {
+    watch_.post(comm::Section::evaluation, state_.step, micro_batch);
+  };
+  outcome_.evaluation = evaluation_->loss(at);
+  if (outcome_.evaluation) state_.valid_loss = outcome_.evaluation->loss;
+  const std::vector<eval::TaskResult> tasks = evaluation_->tasks(at);
   if (!first()) return;
   progress_->clear();
-  spdlog::info(
-      "validation at step {}: loss {:.4f}, perplexity {:.2f}, {:.4f} bits/byte ({} tokens, "
-      "{})",
-      state_.step, r.loss, r.perplexity, r.bits_per_byte, with_commas(r.targets),
-      human_duration(r.seconds));
-  metrics_->write("eval", {{"step", state_.step},
-                           {"loss", r.loss},
-                           {"perplexity", r.perplexity},
-                           {"bits_per_byte", r.bits_per_byte},
-                           {"targets", r.targets},
-                           {"bytes", r.bytes},
-                           {"seconds", r.seconds}});
+  if (outcome_.evaluation) train::report(*outcome_.evaluation, state_.step, *metrics_);
+  for (const eval::TaskResult& task : tasks) train::report(task, state_.step, *metrics_);
 }
 
 TrainOutcome Trainer::run() {

@@ -100,7 +100,7 @@ Config random_config(std::mt19937_64& random) {
                  static_cast<Decay>(pick(0, 1)),
                  real(0, 5)};
   c.checkpoint = {pick(0, 1 << 30), pick(1, 99), pick(0, 1 << 30)};
-  c.eval = {pick(0, 1 << 30), pick(0, 1 << 30), {}};
+  c.eval = {pick(0, 1 << 30), pick(0, 1 << 30), {}, "", pick(0, 1 << 30)};
   for (std::int64_t i = pick(0, 3); i > 0; --i) c.eval.tasks.push_back(text());
   c.watchdog = {real(1e-3, 1e9), real(1e-3, 1e9), real(1e-3, 1e9)};
   return c;
@@ -149,10 +149,10 @@ TEST(Config, EveryMemberHasAKey) {
   [[maybe_unused]] auto& [pipeline, replicas, virtual_stages, stages, zero, order, gradient_dtype,
                           bucket_mib] = parallel;
   [[maybe_unused]] auto& [every, keep, keep_every] = checkpoint;
-  [[maybe_unused]] auto& [eval_every, batches, tasks] = eval;
+  [[maybe_unused]] auto& [eval_every, batches, tasks, task_data, task_items] = eval;
   [[maybe_unused]] auto& [step_seconds, checkpoint_seconds, start_seconds, compare_every] =
       watchdog;
-  EXPECT_EQ(config_keys().size(), 4u + 2 + 14 + 4 + 5 + 10 + 8 + 3 + 3 + 4);
+  EXPECT_EQ(config_keys().size(), 4u + 2 + 14 + 4 + 5 + 10 + 8 + 3 + 5 + 4);
 }
 
 TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
@@ -209,6 +209,8 @@ TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
       {"eval.every", "2"},
       {"eval.batches", "2"},
       {"eval.tasks", "[piqa]"},
+      {"eval.task_data", "tasks"},
+      {"eval.task_items", "7"},
       {"watchdog.step_seconds", "1"},
       {"watchdog.checkpoint_seconds", "1"},
       {"watchdog.start_seconds", "1"},
