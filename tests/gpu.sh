@@ -119,6 +119,10 @@ if [ "${TESSERA_GPU_BENCH:-1}" = 1 ]; then
   for config in configs/bench/*.yaml; do
     run "bench-$(basename "$config" .yaml)" 60 tessera bench train "$config" --steps 15 --json
   done
+  for config in block_170m vanilla_160m; do
+    run "generate-$config" 60 tessera bench generate "configs/bench/$config.yaml" --runs 1 --json
+    tail -n 1 "$report/generate-$config.log" | cut -c -400
+  done
   # One line an operation from the JSON; every number is in the log.
   echo "bench kernels: microseconds and fraction of the ceiling"
   sed -n 's/^{"operation":"\([^"]*\)","use":"\([^"]*\)","shape":"\([^"]*\)","microseconds":\([0-9]*\.*[0-9]\{0,1\}\).*"fraction":\([0-9]*\.*[0-9]\{0,2\}\).*/\1;\2;\3;\4;\5/p' \
