@@ -13,6 +13,7 @@
 #include "core/threads.h"
 #include "data/token_source.h"
 #include "eval/loss.h"
+#include "model/architecture.h"
 #include "parallel/loss_model.h"
 #include "train/setup.h"
 
@@ -40,7 +41,9 @@ void run(const Options& options) {
   if (sources.empty())
     throw Error(Category::config,
                 loaded.path + ": its configuration names no data.valid; give --data FOLDER");
-  const auto source = data::open_tokens(sources, {model.context, loaded.config.seed, false, false});
+  data::SourceOptions reading = train::source_options(loaded.config, false);
+  reading.skip_bad_shards = false;
+  const auto source = data::open_tokens(sources, reading);
   if (source->vocab_size() > model.vocab)
     throw Error(Category::config, "the data needs a vocabulary of " +
                                       std::to_string(source->vocab_size()) + ", the model has " +
@@ -52,8 +55,9 @@ void run(const Options& options) {
                                              : DeviceChoice::automatic;
   wanted.precision = Precision::automatic;
   const Device device = train::resolve_device(wanted, session.local_rank());
-  const auto loss_model = parallel::make_loss_model(model, device, wanted.precision,
-                                                    options.micro_batch, loaded.parameters.data());
+  const auto loss_model =
+      parallel::make_loss_model(model, device, wanted.precision, options.micro_batch,
+                                loaded.parameters.data(), model::model_options(wanted));
   const eval::LossResult r = eval::evaluate_loss(
       model, options.micro_batch,
       [&](const model::MicroBatch& batch) { return loss_model->loss(batch); }, *source,
