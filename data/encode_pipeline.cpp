@@ -28,7 +28,8 @@ constexpr std::size_t kReserve = std::size_t{64} << 20;  // ids
 }  // namespace
 
 EncodedBatch encode(const DocumentBatch& batch, const std::vector<TextFile>& files,
-                    const Tokenizer& tokenizer, const std::string& text_key) {
+                    const Tokenizer& tokenizer, const std::string& text_key,
+                    const SkipDocument& skip) {
   EncodedBatch result;
   // No tokenizer makes more ids than bytes; what is not used of it costs no memory.
   result.ids.reserve(std::min(batch.text.size(), kReserve) + batch.items.size());
@@ -58,6 +59,7 @@ EncodedBatch encode(const DocumentBatch& batch, const std::vector<TextFile>& fil
       ++result.empty;
       continue;
     }
+    if (skip && skip(item.index, file.valid)) continue;
     const std::size_t before = result.ids.size();
     tokenizer.encode(text, result.ids);
     result.ids.push_back(tokenizer.end_of_text());
@@ -134,7 +136,7 @@ void EncodePipeline::State::work() {
     Result result;
     result.bytes = batch.text.size();
     try {
-      result.batch = encode(batch, files, tokenizer, options.text_key);
+      result.batch = encode(batch, files, tokenizer, options.text_key, options.skip);
     } catch (...) {
       result.failure = std::current_exception();
     }

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,13 +28,18 @@ struct EncodedBatch {
   std::int64_t repaired = 0;  // documents with invalid UTF-8, replaced by U+FFFD
 };
 
+// Documents (index, of a validation input) that need not be encoded; asked from any thread.
+using SkipDocument = std::function<bool(std::int64_t, bool)>;
+
 // One batch. Error{data} naming file and line of a line that is not usable.
 EncodedBatch encode(const DocumentBatch& batch, const std::vector<TextFile>& files,
-                    const Tokenizer& tokenizer, const std::string& text_key);
+                    const Tokenizer& tokenizer, const std::string& text_key,
+                    const SkipDocument& skip = {});
 
 struct PipelineOptions {
   std::string text_key = "text";
   std::int64_t threads = 1;
+  SkipDocument skip = {};
 };
 
 class EncodePipeline {

@@ -19,9 +19,10 @@ struct Loader::State {
 
   TokenSource& source;
   const LoaderOptions options;
-  std::int64_t micro_batches = 0;  // a step, on this replica
-  std::int64_t total = 0;          // in all
-  std::vector<Batch> ring;         // batch n lives in ring[n % size]
+  std::int64_t micro_batches = 0;                    // a step, on this replica
+  std::int64_t total = 0;                            // in all
+  std::vector<Batch> ring;                           // batch n lives in ring[n % size]
+  std::int64_t counted_step = -1, step_targets = 0;  // of the filling thread
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -59,6 +60,13 @@ void Loader::State::fill(Batch& batch, std::int64_t number) {
   batch.first_position = batch.step * options.global_batch +
                          options.replica * micro_batches * options.micro_batch +
                          batch.micro_batch * options.micro_batch;
+  if (batch.step != counted_step) {
+    step_targets = 0;
+    for (std::int64_t i = 0; i < options.global_batch; ++i)
+      step_targets += source.targets(batch.step * options.global_batch + i, options.first_target);
+    counted_step = batch.step;
+  }
+  batch.step_targets = step_targets;
   const auto context = static_cast<std::size_t>(source.context());
   for (std::size_t row = 0; row < static_cast<std::size_t>(batch.sequences); ++row)
     source.read(batch.first_position + static_cast<std::int64_t>(row),

@@ -20,15 +20,17 @@ struct Batch {
   std::int64_t first_position = 0;  // global position of its first sequence
   std::int64_t sequences = 0;
   std::vector<std::int32_t> ids;      // [sequences, context]
-  std::vector<std::int32_t> targets;  // [sequences, context], -1 = not a target
+  std::vector<std::int32_t> targets;  // [sequences, context], below 0 = not a target
+  std::int64_t step_targets = 0;      // of the whole step, on all replicas
 };
 
 struct LoaderOptions {
   std::int64_t global_batch = 1, micro_batch = 1;  // sequences
   std::int64_t replica = 0, replicas = 1;
   std::int64_t first_step = 0;
-  std::int64_t last_step = 0;  // one past the last; next() after it is an internal error
-  std::int64_t ahead = 4;      // micro-batches kept ready
+  std::int64_t last_step = 0;     // one past the last; next() after it is an internal error
+  std::int64_t ahead = 4;         // micro-batches kept ready
+  std::int64_t first_target = 1;  // token of a sample that is predicted first
 };
 
 class Loader {

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "core/error.h"
 #include "core/integers.h"
+#include "core/json.h"
+#include "core/sha256.h"
 #include "data/encode_pipeline.h"
 #include "data/tokenizer.h"
 
@@ -32,6 +35,27 @@ class Job {
   bool of_ids() const { return holds_ids(files_[0].file.format); }
   std::int64_t bytes() const { return bytes_; }
 
+  // Inputs and options that decide the result, as one text; inputs by path, size and time.
+  std::string description() const {
+    OrderedJson inputs = OrderedJson::array();
+    for (const TextFile& f : files_) {
+      std::error_code none;
+      const auto time = std::filesystem::last_write_time(f.file.path, none);
+      inputs.push_back({f.file.path, static_cast<int>(f.file.format), f.file.bytes,
+                        none ? 0 : time.time_since_epoch().count(), f.valid});
+    }
+    const ImportOptions& import = options_.import;
+    return OrderedJson({{"inputs", inputs},
+                        {"valid_fraction", options_.valid_fraction},
+                        {"seed", options_.seed},
+                        {"text_key", options_.text_key},
+                        {"shard_tokens", options_.shard_tokens},
+                        {"import",
+                         {import.vocab_size, import.end_of_text, static_cast<int>(import.append),
+                          import.dtype, import.header_bytes}}})
+        .dump(-1, ' ', true, OrderedJson::error_handler_t::replace);
+  }
+
   SplitOptions split_options() const {
     SplitOptions split;
     split.out = options_.out;
@@ -40,6 +64,7 @@ class Job {
     split.seed = options_.seed;
     split.folder.shard_tokens = options_.shard_tokens;
     split.folder.force = options_.force;
+    split.folder.job = sha256(description());
     return split;
   }
 
@@ -83,14 +108,16 @@ void prepare_text(const PrepareOptions& options, const Job& job, PrepareReport& 
   std::int64_t threads = options.threads;
   if (threads < 1) threads = std::max(1u, std::thread::hardware_concurrency());
   std::atomic<std::int64_t> consumed = 0;
-  EncodePipeline pipeline(job.files(), *tokenizer, {options.text_key, threads}, consumed);
+  report.kept_tokens = writer.kept_tokens();
+  const auto skip = [&](std::int64_t index, bool valid) { return writer.has(index, valid); };
+  EncodePipeline pipeline(job.files(), *tokenizer, {options.text_key, threads, skip}, consumed);
   EncodedBatch batch;
   while (pipeline.next(batch)) {
     std::span<const std::int32_t> ids = batch.ids;
     for (const EncodedBatch::Document& document : batch.documents) {
       ShardFolderWriter& folder = writer.folder_of(document.index, document.valid);
       const auto count = static_cast<std::size_t>(document.tokens);
-      folder.begin_document(document.tokens);
+      folder.begin_document(document.tokens, document.index);
       folder.append(ids.first(count));
       folder.end_document(document.text_bytes);
       ids = ids.subspan(count);
@@ -117,10 +144,10 @@ class ImportSink : public DocumentSink {
   }
 
   void begin(std::int64_t tokens) override {
-    folder_ = &writer_.folder_of(documents_++, file_->valid);
+    folder_ = &writer_.folder_of(documents_, file_->valid);
     left_ = tokens;
     text_bytes_ = 0;
-    folder_->begin_document(tokens);
+    folder_->begin_document(tokens, documents_++);
   }
   void append(std::span<const std::int32_t> ids) override {
     folder_->append(ids);
@@ -189,6 +216,7 @@ void prepare_ids(const PrepareOptions& options, const Job& job, PrepareReport& r
   import.end_of_text = kind.end_of_text;
 
   SplitWriter writer(job.split_options(), kind, tokenizer ? tokenizer->json() : "");
+  report.kept_tokens = writer.kept_tokens();
   const std::vector<std::int32_t> unknown;
   ImportSink sink(writer, tokenizer ? tokenizer->token_bytes() : unknown, job);
   for (std::size_t i = 0; i < files.size(); ++i) {

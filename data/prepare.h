@@ -41,6 +41,7 @@ struct PrepareReport {
   std::int64_t empty_documents = 0;     // left out
   std::int64_t repaired_documents = 0;  // invalid UTF-8 became U+FFFD
   std::int64_t input_bytes = 0;         // of the files, as stored
+  std::int64_t kept_tokens = 0;         // in shards that an earlier, unfinished run had finished
   double seconds = 0;
 
   ShardCounts totals() const;
@@ -49,8 +50,10 @@ struct PrepareReport {
 // The result depends on the inputs and options, not on threads or time. A document's text is
 // encoded whole; memory: about 64 MiB of text under way, or the largest document (JSONL line up to
 // 256 MiB, .txt up to 1 GiB) if that is more, and some times that for its ids. Whatever ends it
-// before its end leaves no folder that opens. Errors as the parts name them: Error{data} for
-// inputs that are not usable, Error{config} for options, Error{io}.
+// before its end leaves no folder that opens; killed, the next run of the same job (inputs by path,
+// size and time, and options) goes on behind the shards that were finished, to the same bytes.
+// Errors as the parts name them: Error{data} for inputs that are not usable, Error{config} for
+// options, Error{io}.
 PrepareReport prepare(const PrepareOptions& options);
 
 }  // namespace tessera::data

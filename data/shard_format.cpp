@@ -14,7 +14,7 @@ std::string shard_name(std::int64_t number) {
 bool is_shard_folder_name(const std::string& name) {
   std::string_view rest = name;
   if (rest.ends_with(".tmp")) rest.remove_suffix(4);
-  if (rest == kManifestName || rest == kTokenizerName) return true;
+  if (rest == kManifestName || rest == kTokenizerName || rest == kProgressName) return true;
   if (!rest.starts_with("shard-") || !rest.ends_with(".h5")) return false;
   rest.remove_prefix(6);
   rest.remove_suffix(3);

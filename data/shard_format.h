@@ -13,6 +13,8 @@ inline constexpr std::int64_t kShardVersion = 1;
 // A shard folder.
 inline constexpr const char* kManifestName = "dataset.json";
 inline constexpr const char* kTokenizerName = "tokenizer.json";
+inline constexpr const char* kProgressName = "prepare.json";  // while it is being written
+inline constexpr const char* kProgressFormat = "tessera-prepare";
 std::string shard_name(std::int64_t number);  // "shard-00012.h5"
 // Whether a name is one that a shard folder's writer makes (manifest, tokenizer, shard), finished
 // or temporary.

@@ -65,6 +65,17 @@ const std::vector<std::int32_t>& ShardPool::chunk(std::size_t shard, std::int64_
   return oldest->ids;
 }
 
+std::int64_t ShardPool::documents(std::size_t shard) {
+  const std::lock_guard guard(mutex_);
+  return open(shard).counts().documents;
+}
+
+void ShardPool::read_documents(std::size_t shard, std::int64_t first,
+                               std::span<std::int64_t> offsets) {
+  const std::lock_guard guard(mutex_);
+  open(shard).read_documents(first, offsets);
+}
+
 void ShardPool::read(std::size_t shard, std::int64_t begin, std::span<std::int32_t> ids) {
   const std::lock_guard guard(mutex_);
   ShardReader& reader = open(shard);

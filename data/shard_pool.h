@@ -24,6 +24,10 @@ class ShardPool {
   // Tokens [begin, begin + ids.size()) of a shard. Thread-safe. Error{data} as ShardReader.
   void read(std::size_t shard, std::int64_t begin, std::span<std::int32_t> ids);
 
+  // Documents of a shard, and entries of its index (ShardReader::read_documents). Thread-safe.
+  std::int64_t documents(std::size_t shard);
+  void read_documents(std::size_t shard, std::int64_t first, std::span<std::int64_t> offsets);
+
   static constexpr std::size_t kOpenShards = 32;
   static constexpr std::size_t kChunks = 16;
 

@@ -12,6 +12,7 @@
 #include "core/file_system.h"
 #include "core/sha256.h"
 #include "data/hdf5_handle.h"
+#include "data/shard_folder.h"
 
 namespace tessera::data {
 namespace {
@@ -51,6 +52,7 @@ struct ShardWriter::State {
   void write_attribute(const char* name, std::int64_t value);
   void write_attribute(const char* name, const std::string& value);
   void store();
+  void read_back(const ShardCounts& counts) const;
   void write_index(const char* name, const std::vector<std::int64_t>& values);
   [[noreturn]] void refuse_ids(std::span<const std::int32_t> ids) const;
 };
@@ -135,11 +137,13 @@ void ShardWriter::State::write_index(const char* name, const std::vector<std::in
   if (count > 0 &&
       (H5Pset_chunk(layout.get(), 1, &chunk_size) < 0 || H5Pset_fletcher32(layout.get()) < 0))
     fail(temporary, "HDF5 refused the layout");
-  const Hdf5Handle dataset(H5Dcreate2(file.get(), name, H5T_STD_I64LE, space.get(), H5P_DEFAULT,
-                                      layout.get(), H5P_DEFAULT),
-                           H5Dclose);
+  Hdf5Handle dataset(H5Dcreate2(file.get(), name, H5T_STD_I64LE, space.get(), H5P_DEFAULT,
+                                layout.get(), H5P_DEFAULT),
+                     H5Dclose);
+  // Values may wait in HDF5's cache until the dataset is closed.
   if (!dataset.valid() ||
-      H5Dwrite(dataset.get(), H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0)
+      H5Dwrite(dataset.get(), H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()) < 0 ||
+      !dataset.close())
     fail(temporary, std::string("dataset ") + name + " cannot be written");
 }
 
@@ -151,6 +155,20 @@ void ShardWriter::State::refuse_ids(std::span<const std::int32_t> ids) const {
                                   std::to_string(stored + waiting() + (bad - ids.begin())) +
                                   " is outside the vocabulary 0.." +
                                   std::to_string(kind.vocab_size - 1));
+}
+
+// HDF5 does not tell of every write that failed.
+void ShardWriter::State::read_back(const ShardCounts& counts) const {
+  std::string finding = "other counts";
+  try {
+    ShardReader shard(temporary);
+    verify_tokens(shard);
+    if (shard.counts() == counts) return;
+  } catch (const Error& problem) {
+    finding = problem.what();
+  }
+  throw Error(Category::io,
+              path + ": does not read back as it was written, the disk may fail: " + finding);
 }
 
 ShardWriter::ShardWriter(const std::string& path, const ShardKind& kind, std::int64_t chunk_tokens)
@@ -228,6 +246,7 @@ FinishedShard ShardWriter::finish() {
   result.counts.tokens = s.stored;
   result.counts.documents = static_cast<std::int64_t>(s.text_bytes.size());
   for (const std::int64_t bytes : s.text_bytes) result.counts.text_bytes += bytes;
+  s.read_back(result.counts);
   FileSystem& files = FileSystem::posix();
   result.bytes = files.size(s.temporary);
   result.sha256 = sha256_file(s.temporary);

@@ -18,14 +18,18 @@ SplitWriter::SplitWriter(const SplitOptions& options, const ShardKind& kind,
   const bool split = options.valid_fraction > 0 || options.valid_inputs;
   train_path_ = split ? options.out + "/train" : options.out;
   valid_path_ = options.out + "/valid";
+  // The record of the training part is the last to go.
+  const bool goes_on = find_progress(train_path_, options.folder.job, kind).has_value();
+  ShardFolderOptions folder = options.folder;
+  folder.force = folder.force || goes_on;
   // Both are asked before either is touched, also with force.
   for (const std::string& path : {train_path_, valid_path_})
-    if ((split || path == train_path_) && is_shard_folder(path) && !options.folder.force)
+    if ((split || path == train_path_) && is_shard_folder(path) && !folder.force)
       throw Error(Category::config, path +
                                         ": already holds finished shards; choose another "
                                         "folder, or replace them with --force");
-  train_.emplace(train_path_, kind, tokenizer_json, options.folder);
-  if (split) valid_.emplace(valid_path_, kind, tokenizer_json, options.folder);
+  train_.emplace(train_path_, kind, tokenizer_json, folder);
+  if (split) valid_.emplace(valid_path_, kind, tokenizer_json, folder);
 }
 
 ShardFolderWriter& SplitWriter::folder_of(std::int64_t index, bool valid_input) {
@@ -34,6 +38,14 @@ ShardFolderWriter& SplitWriter::folder_of(std::int64_t index, bool valid_input) 
   const CounterRandom random(options_.seed, hash_name("prepare.valid"));
   return random.uniform(static_cast<std::uint64_t>(index)) < options_.valid_fraction ? *valid_
                                                                                      : *train_;
+}
+
+bool SplitWriter::has(std::int64_t index, bool valid_input) {
+  return folder_of(index, valid_input).has(index);
+}
+
+std::int64_t SplitWriter::kept_tokens() const {
+  return train_->kept_tokens() + (valid_ ? valid_->kept_tokens() : 0);
 }
 
 ShardCounts SplitWriter::counts() const {
@@ -70,6 +82,8 @@ std::vector<PreparedPart> SplitWriter::finish() {
   // Training opens last: with it there, everything is.
   if (valid_) add(valid_path_, *valid_);
   add(train_path_, *train_);
+  if (valid_) valid_->forget_progress();
+  train_->forget_progress();
   return {parts.rbegin(), parts.rend()};
 }
 

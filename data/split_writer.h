@@ -33,6 +33,9 @@ class SplitWriter {
 
   // The folder of a document: its index in the inputs, and whether its file is a validation input.
   ShardFolderWriter& folder_of(std::int64_t index, bool valid_input);
+  // Whether an earlier run of the same job has finished the shards that hold it. Thread-safe.
+  bool has(std::int64_t index, bool valid_input);
+  std::int64_t kept_tokens() const;
   ShardCounts counts() const;
 
   // Finishes all folders, the manifests after all shards. Error{data} for one without tokens.

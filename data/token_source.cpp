@@ -3,12 +3,15 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "core/error.h"
 #include "core/integers.h"
 #include "core/random.h"
 #include "core/sha256.h"
+#include "core/targets.h"
 #include "data/blend.h"
+#include "data/padded_documents.h"
 #include "data/sample_order.h"
 #include "data/shard_folder.h"
 #include "data/shard_pool.h"
@@ -29,15 +32,22 @@ class Stream {
     for (const std::size_t index : kept_)
       ends_.push_back(checked_add(tokens(), folder_->manifest.shards[index].counts.tokens,
                                   path + ": tokens of all shards"));
+    if (options.padding != Padding::none)
+      padded_ = std::make_unique<PaddedDocuments>(
+          pool, first_shard_, kept_,
+          PaddingOptions{options.block_length, options.padding == Padding::random_pad_first_block,
+                         options.seed});
     if (samples() < 1)
-      throw Error(Category::config, path + ": holds " + std::to_string(tokens()) +
+      throw Error(Category::config, path + ": holds " + std::to_string(size()) +
                                         " tokens, fewer than one sample of model.context = " +
                                         std::to_string(context_));
   }
 
   const ShardFolder& folder() const { return *folder_; }
   std::int64_t tokens() const { return ends_.empty() ? 0 : ends_.back(); }
-  std::int64_t samples() const { return tokens() / context_; }
+  // Tokens and padding.
+  std::int64_t size() const { return padded_ ? padded_->size() : tokens(); }
+  std::int64_t samples() const { return size() / context_; }
 
   void add_to_digest(Sha256& digest) const {
     for (const std::size_t index : kept_) {
@@ -46,7 +56,41 @@ class Stream {
     }
   }
 
-  void read(std::int64_t sample, std::span<std::int32_t> ids) {
+  void read(std::int64_t sample, std::span<std::int32_t> ids, std::span<std::int32_t> targets) {
+    if (padded_) return read_padded(sample, ids, targets);
+    read_tokens(sample, ids);
+    std::copy(ids.begin(), ids.end(), targets.begin());
+  }
+
+  std::int64_t targets(std::int64_t sample, std::int64_t first) {
+    if (!padded_) return context_ - first;
+    std::int64_t count = 0;
+    for (const PaddedDocuments::Piece& piece :
+         padded_->pieces(sample * context_ + first, (sample + 1) * context_))
+      if (!piece.padding()) count += piece.count;
+    return count;
+  }
+
+ private:
+  void read_padded(std::int64_t sample, std::span<std::int32_t> ids,
+                   std::span<std::int32_t> targets) {
+    const std::int32_t pad = std::max(0, folder_->manifest.kind.end_of_text);
+    for (const PaddedDocuments::Piece& piece :
+         padded_->pieces(sample * context_, (sample + 1) * context_)) {
+      const auto count = static_cast<std::size_t>(piece.count);
+      if (piece.padding()) {
+        std::fill_n(ids.begin(), count, pad);
+        std::fill_n(targets.begin(), count, kPadding);
+      } else {
+        pool_.read(piece.shard, piece.offset, ids.first(count));
+        std::copy_n(ids.begin(), count, targets.begin());
+      }
+      ids = ids.subspan(count);
+      targets = targets.subspan(count);
+    }
+  }
+
+  void read_tokens(std::int64_t sample, std::span<std::int32_t> ids) {
     std::int64_t begin = sample * context_;
     auto shard = static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), begin) -
                                           ends_.begin());
@@ -60,13 +104,13 @@ class Stream {
     }
   }
 
- private:
   ShardPool& pool_;
   std::shared_ptr<const ShardFolder> folder_;
   std::size_t first_shard_;  // in the pool
   std::int64_t context_;
   std::vector<std::size_t> kept_;   // manifest indices
   std::vector<std::int64_t> ends_;  // one past the last token of each kept shard
+  std::unique_ptr<PaddedDocuments> padded_;
 };
 
 class ShardSource : public TokenSource {
@@ -85,6 +129,7 @@ class ShardSource : public TokenSource {
     for (std::size_t i = 0; i < streams_.size(); ++i) {
       samples_ = std::min(samples_, blend_.positions_for(i, streams_[i].samples()));
       tokens_ += streams_[i].tokens();
+      padding_ += streams_[i].size() - streams_[i].tokens();
       vocab_size_ = std::max(vocab_size_, streams_[i].folder().manifest.kind.vocab_size);
     }
     token_bytes_.assign(static_cast<std::size_t>(vocab_size_), 0);
@@ -107,21 +152,31 @@ class ShardSource : public TokenSource {
     return streams_[0].folder().manifest.kind.end_of_text;
   }
   std::int64_t tokens() const override { return tokens_; }
+  std::int64_t padding() const override { return padding_; }
 
   void read(std::int64_t position, std::span<std::int32_t> ids,
             std::span<std::int32_t> targets) override {
     TESSERA_CHECK(position >= 0);
     TESSERA_CHECK(static_cast<std::int64_t>(ids.size()) == options_.context &&
                   ids.size() == targets.size());
-    const Blend::Draw draw = blend_.at(position);
-    Stream& stream = streams_[draw.source];
-    stream.read(
-        options_.shuffle ? orders_[draw.source].at(draw.index) : draw.index % stream.samples(),
-        ids);
-    std::copy(ids.begin(), ids.end(), targets.begin());
+    const auto [stream, sample] = place(position);
+    stream->read(sample, ids, targets);
+  }
+
+  std::int64_t targets(std::int64_t position, std::int64_t first) override {
+    TESSERA_CHECK(position >= 0 && first >= 0 && first <= options_.context);
+    const auto [stream, sample] = place(position);
+    return stream->targets(sample, first);
   }
 
  private:
+  std::pair<Stream*, std::int64_t> place(std::int64_t position) {
+    const Blend::Draw draw = blend_.at(position);
+    Stream& stream = streams_[draw.source];
+    return {&stream,
+            options_.shuffle ? orders_[draw.source].at(draw.index) : draw.index % stream.samples()};
+  }
+
   static std::vector<double> weights(const std::vector<SourceSpec>& sources) {
     std::vector<double> result;
     for (const SourceSpec& source : sources) result.push_back(source.weight);
@@ -146,6 +201,13 @@ class ShardSource : public TokenSource {
     const int size = std::snprintf(line, sizeof line, "tessera samples 1 context %lld\n",
                                    static_cast<long long>(options_.context));
     digest.update(line, static_cast<std::size_t>(size));
+    if (options_.padding != Padding::none) {
+      const std::string padding = std::string(options_.padding == Padding::random_pad_first_block
+                                                  ? "random_pad_first_block"
+                                                  : "pad_to_block_boundary") +
+                                  " of blocks of " + std::to_string(options_.block_length) + "\n";
+      digest.update(padding.data(), padding.size());
+    }
     for (std::size_t i = 0; i < streams_.size(); ++i) {
       const int length = std::snprintf(line, sizeof line, "%lld of %lld\n",
                                        static_cast<long long>(blend_.parts()[i]),
@@ -161,18 +223,27 @@ class ShardSource : public TokenSource {
   ShardPool pool_;
   std::vector<Stream> streams_;
   std::vector<SampleOrder> orders_;
-  std::int64_t samples_ = 0, tokens_ = 0, vocab_size_ = 0;
+  std::int64_t samples_ = 0, tokens_ = 0, padding_ = 0, vocab_size_ = 0;
   std::vector<std::int32_t> token_bytes_;
   std::string digest_;
 };
 
 }  // namespace
 
+std::int64_t TokenSource::targets(std::int64_t, std::int64_t first) {
+  return context() - first;
+}
+
 std::unique_ptr<TokenSource> open_tokens(const std::vector<SourceSpec>& sources,
                                          const SourceOptions& options) {
   if (sources.empty()) throw Error(Category::config, "no token shards are named");
   if (options.context < 1)
     throw Error(Category::config, "samples need a context of at least one token");
+  if (options.padding != Padding::none &&
+      (options.block_length < 1 || options.context % options.block_length != 0))
+    throw Error(Category::config,
+                "padded samples need a context that is a multiple of their block "
+                "length");
   return std::make_unique<ShardSource>(sources, options);
 }
 

@@ -5,6 +5,9 @@
 // shorter than L is dropped. Blend of weights w: position p of the run draws its source by a fixed
 // low-discrepancy rule (data/blend.h: the source whose next sample is due first), each source being
 // walked in its own SampleOrder, so that the mixture is exact to one sample at every moment.
+//
+// With padding the stream is the padded documents instead (data/padded_documents.h); pads have the
+// end-of-text id (0 where it is not known).
 #pragma once
 
 #include <cstdint>
@@ -12,6 +15,8 @@
 #include <span>
 #include <string>
 #include <vector>
+
+#include "config/config.h"
 
 namespace tessera::data {
 
@@ -28,21 +33,27 @@ class TokenSource {
   virtual std::int64_t samples() const = 0;
   virtual std::int64_t context() const = 0;
   // Fills ids and targets, `context` each, with the sample at a global position of the run's order.
-  // targets = ids where the token may be a target, -1 where not (padding). Thread-safe.
+  // targets = ids where the token may be a target, kPadding (core/targets.h) in padding.
+  // Thread-safe.
   virtual void read(std::int64_t position, std::span<std::int32_t> ids,
                     std::span<std::int32_t> targets) = 0;
+  // Targets of that sample from its token `first` on: follows from the shards' index alone, so that
+  // every rank knows all of a step's. Thread-safe.
+  virtual std::int64_t targets(std::int64_t position, std::int64_t first);
   // One past the largest id the shards may hold.
   virtual std::int64_t vocab_size() const = 0;
   // Bytes of text of each id (see Tokenizer::token_bytes).
   virtual const std::vector<std::int32_t>& token_bytes() const = 0;
-  // Digest of everything that decides the samples: shard digests in order, context, weights. Equal
-  // digests mean equal samples.
+  // Digest of everything that decides the samples: shard digests in order, context, weights,
+  // padding. Equal digests (and seeds) mean equal samples.
   virtual const std::string& digest() const = 0;
   // The tokenizer.json the shards were made with, or "" for imported ids.
   virtual const std::string& tokenizer_json() const = 0;
   virtual std::int32_t end_of_text() const = 0;
   // Tokens in the shards, for the start-up lines.
   virtual std::int64_t tokens() const = 0;
+  // Padding added to them in one pass.
+  virtual std::int64_t padding() const { return 0; }
 };
 
 struct SourceOptions {
@@ -51,6 +62,9 @@ struct SourceOptions {
   bool shuffle = true;  // false: position p is sample p mod samples (evaluation)
   // True: reads every chunk first and leaves out shards that do not verify, with a warning.
   bool skip_bad_shards = false;
+  // Of block models; `block_length` divides the context.
+  Padding padding = Padding::none;
+  std::int64_t block_length = 0;
 };
 
 // Opens and checks every shard (magic, version, sizes, vocabulary, checksums of the index; not

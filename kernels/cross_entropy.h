@@ -2,7 +2,7 @@
 //
 // For row r with target t = targets[r] >= 0:
 //   loss_r = log sum_v exp(z_rv) - z_rt,   dz_rv = weight (softmax(z_r)_v - [v = t])
-// target -1: loss_r = 0 and dz_r = 0 (rows are never dropped).
+// target below 0: loss_r = 0 and dz_r = 0 (rows are never dropped).
 // losses[r] is unweighted (nats). With `gradient` logits are overwritten by dz, else left alone.
 // Rows of logits start every `stride` elements (0: vocab); what lies between is not touched.
 // Row r's target is targets[(first_row + r) / group_rows * group_stride + (first_row + r) %

@@ -5,7 +5,9 @@
 // 0 .. length - 1 in every window); out, dout [windows * length, heads, d]; lse [windows, heads,
 // length] (natural logarithm). dqkv, shaped as qkv, is the gradient of the qkv that was given to
 // the forward, before rotation; it is overwritten. dbias [heads, 3, d], where given, gets the sum
-// of dqkv's rows added: the gradient of the bias that was added to make qkv.
+// of dqkv's rows added: the gradient of the bias that was added to make qkv. A key_mask, where
+// given, says which rows are keys; the first row of every window must be one. Masked rows still
+// query.
 //
 // Whether the forward leaves q and k rotated in place is the backend's private matter, so the
 // backward takes qkv exactly as the forward left it, and a forward that repeats an earlier one on
@@ -15,7 +17,7 @@
 // speed (qkv is not changed); longer ones are rotated in place and run the native kernels
 // (warpgroup products on Hopper at head size 64, scalar units elsewhere) or cuDNN's, as `choice`
 // says. `automatic` takes what was measured for the shape (kernels/algorithms.h). fp32 is always
-// native.
+// native, and so are longer windows with a key_mask, on the scalar units.
 #pragma once
 
 #include <cstdint>
@@ -32,6 +34,7 @@ struct WindowAttentionShape {
   std::int64_t rotary = 0;  // rotated components of a head, even
   const Wide<T>*cos = nullptr, *sin = nullptr;
   AttentionKernel choice = AttentionKernel::automatic;
+  const std::uint8_t* key_mask = nullptr;  // [windows, length], 0 = no key; or null
 };
 
 template <typename T>

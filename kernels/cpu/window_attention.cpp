@@ -38,6 +38,7 @@ void window_attention_forward(const WindowAttentionForward<T>& a) {
   f.q = a.qkv;
   f.k = f.q + a.shape.head_size;
   f.v = f.k + a.shape.head_size;
+  f.key_mask = a.shape.key_mask;
   f.out = a.out;
   f.lse = a.lse;
   attention_forward(f);
@@ -50,6 +51,7 @@ void window_attention_backward(const WindowAttentionBackward<T>& a) {
   b.q = a.qkv;
   b.k = b.q + a.shape.head_size;
   b.v = b.k + a.shape.head_size;
+  b.key_mask = a.shape.key_mask;
   b.out = a.out;
   b.lse = a.lse;
   b.dout = a.dout;

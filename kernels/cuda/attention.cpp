@@ -93,7 +93,7 @@ void scalar_attention_forward(const WindowAttentionForward<T>& args, cudaStream_
   const T *q = args.qkv, *k = q + s.head_size, *v = k + s.head_size;
   attention_forward<T>({Device::cuda, stream},
                        {fused_attention_shape(s.windows, s.length, s.heads, s.head_size), q, k, v,
-                        nullptr, args.out, args.lse});
+                        s.key_mask, args.out, args.lse});
 }
 
 template <typename T>
@@ -104,7 +104,7 @@ void scalar_attention_backward(const WindowAttentionBackward<T>& args, std::byte
   T *dq = args.dqkv, *dk = dq + s.head_size, *dv = dk + s.head_size;
   attention_backward<T>({Device::cuda, stream, workspace, scalar_attention_workspace(s)},
                         {fused_attention_shape(s.windows, s.length, s.heads, s.head_size), q, k, v,
-                         nullptr, args.out, args.lse, args.dout, dq, dk, dv});
+                         s.key_mask, args.out, args.lse, args.dout, dq, dk, dv});
 }
 
 #define TESSERA_SCALAR_ATTENTION(T)                                                       \

@@ -207,17 +207,35 @@ __host__ __device__ constexpr int tiny_entry(int i, int j) {
   return i * (i + 1) / 2 + j;
 }
 
-// p: softmax over j <= i of scale q_i . k_j; lse: the rows' log-sum-exp.
-template <int length, int lanes>
+// Which rows of a window are keys, a bit each.
+template <int length>
+__device__ __forceinline__ unsigned kept_keys(const std::uint8_t* mask, std::int64_t window) {
+  unsigned kept = 0;
+#pragma unroll
+  for (int j = 0; j < length; ++j)
+    kept |= static_cast<unsigned>(__ldg(mask + window * length + j) != 0) << j;
+  return kept;
+}
+
+// p: softmax over the keys j <= i of scale q_i . k_j; lse: the rows' log-sum-exp. `kept` is looked
+// at where `masked`; its first bit is set.
+template <int length, int lanes, bool masked>
 __device__ __forceinline__ void probabilities(const uint4 (&q)[length], const uint4 (&k)[length],
                                               float (&p)[length * (length + 1) / 2],
-                                              float (&lse)[length], float scale) {
+                                              float (&lse)[length], float scale, unsigned kept) {
   constexpr float kLog2E = 1.4426950408889634f;
 #pragma unroll
   for (int i = 0; i < length; ++i)
 #pragma unroll
     for (int j = 0; j <= i; ++j) p[tiny_entry(i, j)] = dot(q[i], k[j]);
   sum_over_lanes<lanes>(p);
+  if constexpr (masked) {
+#pragma unroll
+    for (int i = 0; i < length; ++i)
+#pragma unroll
+      for (int j = 1; j <= i; ++j)
+        if ((kept >> j & 1u) == 0) p[tiny_entry(i, j)] = -INFINITY;
+  }
 #pragma unroll
   for (int i = 0; i < length; ++i) {
     float* row = p + tiny_entry(i, 0);
@@ -236,9 +254,13 @@ __device__ __forceinline__ void probabilities(const uint4 (&q)[length], const ui
   }
 }
 
-// Calls run(length, lanes) as constants; the shape is one that tiny_attention_takes.
+// Calls run(length, lanes, masked) as constants; the shape is one that tiny_attention_takes.
 template <typename Run>
-void tiny_dispatch(const WindowAttentionShape<bf16>& s, Run run) {
+void tiny_dispatch(const WindowAttentionShape<bf16>& s, Run each) {
+  const auto run = [&](auto length, auto lanes) {
+    if (s.key_mask) return each(length, lanes, std::true_type());
+    each(length, lanes, std::false_type());
+  };
   const auto by_length = [&](auto lanes) {
     switch (s.length) {
       case 1:

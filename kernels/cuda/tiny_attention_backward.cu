@@ -54,7 +54,7 @@ __device__ __forceinline__ void add_scaled(float (&sum)[kTinyPart], float factor
 }
 
 // partial [group / heads][heads, 3, d] or null; `groups` of lanes in the grid, a multiple of heads.
-template <int length, int lanes>
+template <int length, int lanes, bool masked>
 __global__ void __launch_bounds__(kTinyThreads, resident(length))
     backward(const WindowAttentionBackward<bf16> a, float scale, unsigned groups,
              float* __restrict__ partial) {
@@ -83,7 +83,9 @@ __global__ void __launch_bounds__(kTinyThreads, resident(length))
       __syncwarp();
       rotate_rows(q, k, at, a.shape, a.qkv + offset);
       float lse[length];
-      probabilities<length, lanes>(q, k, p, lse, scale);
+      unsigned kept = 0;
+      if constexpr (masked) kept = kept_keys<length>(a.shape.key_mask, at.window());
+      probabilities<length, lanes, masked>(q, k, p, lse, scale, kept);
       keep_packed(v), keep_packed(dout);
 #pragma unroll
       for (int i = 0; i < length; ++i)
@@ -168,8 +170,8 @@ void tiny_attention_backward(const WindowAttentionBackward<bf16>& args, std::byt
   if (s.windows * s.heads == 0) return;
   const std::int64_t blocks = backward_blocks(s), groups = blocks * tiny_block_pairs(s);
   auto* partial = args.dbias ? reinterpret_cast<float*>(workspace) : nullptr;
-  tiny_dispatch(s, [&](auto length, auto lanes) {
-    backward<decltype(length)::value, decltype(lanes)::value>
+  tiny_dispatch(s, [&](auto length, auto lanes, auto masked) {
+    backward<decltype(length)::value, decltype(lanes)::value, decltype(masked)::value>
         <<<static_cast<unsigned>(blocks), kTinyThreads, 0, stream>>>(
             args, tiny_scale(s), static_cast<unsigned>(groups), partial);
   });

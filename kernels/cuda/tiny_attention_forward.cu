@@ -10,7 +10,7 @@ constexpr int resident(int length) {
   return length <= 2 ? 8 : length == 3 ? 6 : length <= 5 ? 4 : length <= 7 ? 3 : 2;
 }
 
-template <int length, int lanes>
+template <int length, int lanes, bool masked>
 __global__ void __launch_bounds__(kTinyThreads, resident(length))
     forward(const WindowAttentionForward<bf16> a, float scale) {
   using Place = TinyPlace<length, lanes>;
@@ -23,7 +23,9 @@ __global__ void __launch_bounds__(kTinyThreads, resident(length))
   __syncwarp();
   rotate_rows(q, k, at, a.shape, from);
   float p[length * (length + 1) / 2], lse[length];
-  probabilities<length, lanes>(q, k, p, lse, scale);
+  unsigned kept = 0;
+  if constexpr (masked) kept = kept_keys<length>(a.shape.key_mask, at.window());
+  probabilities<length, lanes, masked>(q, k, p, lse, scale, kept);
   bf16* to = a.out + at.out_offset();
 #pragma unroll
   for (int i = 0; i < length; ++i) {
@@ -62,8 +64,8 @@ bool tiny_attention_takes(const WindowAttentionShape<bf16>& s) {
 
 void tiny_attention_forward(const WindowAttentionForward<bf16>& args, cudaStream_t stream) {
   if (args.shape.windows * args.shape.heads == 0) return;
-  tiny_dispatch(args.shape, [&](auto length, auto lanes) {
-    forward<decltype(length)::value, decltype(lanes)::value>
+  tiny_dispatch(args.shape, [&](auto length, auto lanes, auto masked) {
+    forward<decltype(length)::value, decltype(lanes)::value, decltype(masked)::value>
         <<<static_cast<unsigned>(tiny_blocks(args.shape)), kTinyThreads, 0, stream>>>(
             args, tiny_scale(args.shape));
   });

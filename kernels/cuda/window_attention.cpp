@@ -84,6 +84,8 @@ void window_attention_forward(const Queue& queue, const WindowAttentionForward<T
     if (tiny_attention_takes(args.shape))
       return tiny_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
   if (!args.again) rotate(queue, args.shape, args.qkv, false);
+  if (args.shape.key_mask)
+    return scalar_attention_forward(args, static_cast<cudaStream_t>(queue.stream));
   if constexpr (std::is_same_v<T, bf16>) {
     const auto run = [&](AttentionPath path) {
       if (path == AttentionPath::cudnn) return cudnn_attention(queue).forward(queue, args);
@@ -105,6 +107,12 @@ void window_attention_backward(const Queue& queue, const WindowAttentionBackward
       return tiny_attention_backward(args, queue.workspace,
                                      static_cast<cudaStream_t>(queue.stream));
     }
+  if (args.shape.key_mask) {
+    need_workspace(queue, scalar_attention_workspace(args.shape));
+    scalar_attention_backward(args, queue.workspace, static_cast<cudaStream_t>(queue.stream));
+    rotate(queue, args.shape, args.dqkv, true);
+    return add_bias(queue, args);
+  }
   const auto native = [&] {
     native_backward(queue, args);
     if constexpr (std::is_same_v<T, bf16>)

@@ -18,7 +18,9 @@
 #include "data/token_source.h"
 #include "eval/loss.h"
 #include "eval/positions.h"
+#include "model/architecture.h"
 #include "parallel/loss_model.h"
+#include "train/setup.h"
 
 namespace tessera::cli {
 namespace {
@@ -41,7 +43,9 @@ std::unique_ptr<data::TokenSource> open_source(const Options& options, const Loa
   if (sources.empty())
     throw Error(Category::config,
                 loaded.path + ": its configuration names no data.valid; give --data FOLDER");
-  auto source = data::open_tokens(sources, {model.context, loaded.config.seed, false, false});
+  data::SourceOptions reading = train::source_options(loaded.config, false);
+  reading.skip_bad_shards = false;
+  auto source = data::open_tokens(sources, reading);
   if (source->vocab_size() > model.vocab)
     throw Error(Category::config, "the data needs a vocabulary of " +
                                       std::to_string(source->vocab_size()) + ", the model has " +
@@ -72,8 +76,9 @@ void evaluate_shards(const Options& options, const LoadedModel& loaded, Device d
                      Precision precision, comm::Communicator& ranks) {
   const ModelConfig& model = loaded.config.model;
   const auto source = open_source(options, loaded);
-  const auto loss_model = parallel::make_loss_model(model, device, precision, options.micro_batch,
-                                                    loaded.parameters.data());
+  const auto loss_model =
+      parallel::make_loss_model(model, device, precision, options.micro_batch,
+                                loaded.parameters.data(), model::model_options(loaded.config));
   const eval::EvaluationShare share{ranks.rank(), ranks.size(), true};
   const eval::LossResult r = eval::evaluate_loss(
       model, options.micro_batch,

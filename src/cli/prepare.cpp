@@ -97,6 +97,7 @@ void print_json(const data::PrepareReport& report, const std::string& out) {
       {"shards", shards},
       {"empty_documents", report.empty_documents},
       {"repaired_documents", report.repaired_documents},
+      {"kept_tokens", report.kept_tokens},
       {"input_bytes", report.input_bytes},
       {"seconds", report.seconds},
       {"megabytes_per_second", static_cast<double>(report.input_bytes) / 1e6 / report.seconds},
@@ -105,6 +106,9 @@ void print_json(const data::PrepareReport& report, const std::string& out) {
 }
 
 void print_table(const data::PrepareReport& report) {
+  if (report.kept_tokens > 0)
+    std::cout << "went on behind " << with_commas(report.kept_tokens)
+              << " tokens that an unfinished run had left\n";
   std::vector<std::vector<std::string>> rows = {
       {"shard folder", "documents", "tokens", "text bytes", "bytes/token", "shards", "size"}};
   for (const data::PreparedPart& part : report.parts)

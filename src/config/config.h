@@ -19,7 +19,9 @@ enum class PipelineSchedule { gpipe, one_f_one_b, interleaved };
 enum class RankOrder { pipeline_first, data_first };
 enum class GradientType { fp32, bf16 };
 enum class AttentionChoice { automatic, native, cudnn };
-enum class Padding { none };
+// Of block models: documents start at a block's boundary, or at a random place in their first
+// block.
+enum class Padding { none, random_pad_first_block, pad_to_block_boundary };
 enum class OnBadChunk { stop, skip };
 
 struct RunConfig {

@@ -182,6 +182,10 @@ void schedule_rules(const Config& c, Rules& rules) {
 
 void choice_rules(const Config& c, Rules& rules) {
   rules.require(
+      {"data.padding", "model.kind"},
+      [&] { return c.data.padding == Padding::none || c.model.kind == ModelKind::block; },
+      [&] { return print_value(c.data.padding) + " is for block models; write none"; });
+  rules.require(
       {"precision", "device"},
       [&] { return c.precision != Precision::bf16 || c.device != DeviceChoice::cpu; },
       [&] { return "bf16 is for device cuda alone; on the CPU write precision: fp32 or auto"; });

@@ -74,7 +74,7 @@ inline Spellings spellings(AttentionChoice) {
   return {"auto", "native", "cudnn"};
 }
 inline Spellings spellings(Padding) {
-  return {"none"};
+  return {"none", "random_pad_first_block", "pad_to_block_boundary"};
 }
 inline Spellings spellings(OnBadChunk) {
   return {"stop", "skip"};

@@ -49,7 +49,7 @@ Makers<T> block(const ModelConfig& c, const ModelOptions& options) {
   Makers<T> makers;
   const std::int64_t blocks = c.context / c.block_length;
   const WindowShape upper{1, blocks};
-  const WindowShape lower{blocks - 1, c.prefix + c.block_length - 1};
+  const WindowShape lower{blocks - 1, c.prefix + c.block_length - 1, options.padding};
   makers.push_back([=](ParameterTable& table) {
     return std::make_unique<TokenEmbedding<T>>(c, table, "embedder.embeddings.weight",
                                                "block embedder", c.block_length);
@@ -79,7 +79,7 @@ ModelOptions model_options(const Config& config) {
       config.attention == AttentionChoice::native  ? AttentionKernel::native
       : config.attention == AttentionChoice::cudnn ? AttentionKernel::cudnn
                                                    : AttentionKernel::automatic;
-  return {config.train.recompute, attention};
+  return {config.train.recompute, attention, config.data.padding != Padding::none};
 }
 
 std::int64_t piece_count(const ModelConfig& c) {
@@ -101,6 +101,11 @@ std::vector<std::unique_ptr<Piece<T>>> make_pieces(const ModelConfig& config, Pi
     pieces.push_back(makers[static_cast<std::size_t>(i)](table));
   }
   return pieces;
+}
+
+PieceRange token_decoder_layers(const ModelConfig& c) {
+  if (c.kind == ModelKind::vanilla) return {};
+  return {c.block_layers + 3, c.block_layers + 3 + c.token_layers};
 }
 
 std::int64_t first_target(const ModelConfig& config) {

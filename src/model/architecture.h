@@ -25,6 +25,9 @@ ModelOptions model_options(const Config& config);
 // Pieces of a model.
 std::int64_t piece_count(const ModelConfig& config);
 
+// The token decoder's layers among them; none in a vanilla model.
+PieceRange token_decoder_layers(const ModelConfig& config);
+
 // Builds the pieces of `range` and declares their parameters in `table`, in order; `offsets`
 // receives where each piece's begin. Nothing is allocated beyond rotary tables.
 template <typename T>

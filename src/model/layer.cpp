@@ -85,7 +85,8 @@ void Layer<T>::bind(const kernels::Queue& queue, const Arena& arena) {
 }
 
 template <typename T>
-kernels::WindowAttentionShape<T> Layer<T>::attention_shape(std::int64_t sequences) const {
+kernels::WindowAttentionShape<T> Layer<T>::attention_shape(std::int64_t sequences,
+                                                           const std::uint8_t* key_mask) const {
   return {sequences * windows_.a_sequence,
           windows_.length,
           config_.heads,
@@ -93,7 +94,8 @@ kernels::WindowAttentionShape<T> Layer<T>::attention_shape(std::int64_t sequence
           rotary_width(config_),
           rotary_->cos,
           rotary_->sin,
-          attention_};
+          attention_,
+          key_mask};
 }
 
 template <typename T>
@@ -129,8 +131,8 @@ Wide<T>* Layer<T>::lse(const Pass<T>& pass) const {
 
 template <typename T>
 void Layer<T>::attend(const Pass<T>& pass, T* qkv, T* attended, bool again) const {
-  kernels::window_attention_forward<T>(
-      pass.queue, {attention_shape(pass.batch.sequences), qkv, attended, lse(pass), again});
+  kernels::window_attention_forward<T>(pass.queue,
+                                       {attention_shape(pass), qkv, attended, lse(pass), again});
 }
 
 template <typename T>
@@ -177,8 +179,8 @@ void Layer<T>::backward(const Pass<T>& pass, const T* in, const T* dout, T* din)
   // Attention branch: d(dense) = dout.
   linear(width, width, b.attended, p.dense_weight, dout, dattended);
   kernels::window_attention_backward<T>(
-      pass.queue, {attention_shape(pass.batch.sequences), b.qkv, b.attended, lse(pass), dattended,
-                   dqkv, pass.gradient(p.qkv_bias)});
+      pass.queue, {attention_shape(pass), b.qkv, b.attended, lse(pass), dattended, dqkv,
+                   pass.gradient(p.qkv_bias)});
   linear(width, 3 * width, b.norm1, p.qkv_weight, dqkv, dnorm1);
 
   // Both norms and the residual path; dout is also the gradient of both branches' last biases.

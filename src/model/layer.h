@@ -31,18 +31,20 @@ class RotaryTable {
   bool planned_ = false;
 };
 
-// How layers are computed; changes no result.
+// How layers are computed.
 struct ModelOptions {
   // layer: layers keep their input alone and run again in the backward. attention_mlp: results of
   // matrix products are kept; norms, attention and GELU run again.
   Recompute recompute = Recompute::none;
   kernels::AttentionKernel attention = kernels::AttentionKernel::automatic;
+  bool padding = false;  // batches of a block model may hold padding (core/targets.h)
 };
 
 // Windows of a stack.
 struct WindowShape {
   std::int64_t a_sequence = 1;  // windows a sequence
   std::int64_t length = 0;      // rows a window
+  bool padded = false;          // some rows may be no keys (Pass::key_mask)
 };
 
 template <typename T>
@@ -69,7 +71,11 @@ class Layer : public Piece<T> {
     Buffer dup, dnorm1, dnorm2, dattended, dqkv;                         // backward scratch
     Buffer output;                                                       // recomputed, unused
   };
-  kernels::WindowAttentionShape<T> attention_shape(std::int64_t sequences) const;
+  kernels::WindowAttentionShape<T> attention_shape(std::int64_t sequences,
+                                                   const std::uint8_t* key_mask = nullptr) const;
+  kernels::WindowAttentionShape<T> attention_shape(const Pass<T>& pass) const {
+    return attention_shape(pass.batch.sequences, windows_.padded ? pass.key_mask : nullptr);
+  }
   // Where the forward's results lie: kept, or in scratch where the backward recomputes them.
   LayerBuffers<T> layer_buffers(const Pass<T>& pass) const;
   Wide<T>* lse(const Pass<T>& pass) const;

@@ -20,9 +20,10 @@ namespace tessera::model {
 // it.
 struct MicroBatch {
   std::int64_t sequences = 0;
-  const std::int32_t* ids = nullptr;      // [sequences, context]
-  const std::int32_t* targets = nullptr;  // [sequences, context]; targets[t] is what position t
-                                          // should have been predicted as, -1 = not a target
+  const std::int32_t* ids = nullptr;  // [sequences, context]
+  // [sequences, context]; targets[t] is what position t should have been predicted as, or below 0
+  // (core/targets.h)
+  const std::int32_t* targets = nullptr;
 };
 
 // What the head does with the rows it is given.
@@ -48,6 +49,8 @@ struct Pass {
   HeadMode mode = HeadMode::train;
   // d(reported loss) / d(sum of token losses): 1 / targets of the global batch; one number
   const Wide<T>* loss_weight = nullptr;
+  // Keys of the token decoder's windows where batches hold padding (kernels/key_mask.h), else null
+  const std::uint8_t* key_mask = nullptr;
   const ParameterTable* table = nullptr;
   const T* parameters = nullptr;  // flat
   Wide<T>* gradients = nullptr;   // flat, added to

@@ -5,6 +5,7 @@
 
 #include "core/device_memory.h"
 #include "core/device_stream.h"
+#include "kernels/key_mask.h"
 
 namespace tessera::model {
 
@@ -28,6 +29,8 @@ Stage<T>::Stage(const ModelConfig& config, PieceRange range, std::int64_t sequen
       queue_(queue),
       pieces_(make_pieces<T>(config, range, table_, options, &piece_offsets_)),
       in_flight_(static_cast<std::size_t>(slots)) {
+  const PieceRange padded = token_decoder_layers(config);
+  masks_keys_ = options.padding && range.begin < padded.end && range.end > padded.begin;
   if (range.begin == 0) return;
   ParameterTable elsewhere;
   before_ =
@@ -46,6 +49,10 @@ template <typename T>
 void Stage<T>::plan(MemoryPlan& plan, StageScratch& shared) {
   std::int64_t widest = input_count(sequences_);
   input_ = slot_plan_.template reserve<T>("activations", widest);
+  if (masks_keys_)
+    key_mask_ = slot_plan_.template reserve<std::uint8_t>(
+        "activations", sequences_ * (config_.context / config_.block_length - 1) *
+                           (config_.prefix + config_.block_length - 1));
   for (const auto& piece : pieces_) {
     MemoryPlan scratch;
     piece->plan(sequences_, {slot_plan_, scratch, plan, queue_});
@@ -107,7 +114,23 @@ Pass<T> Stage<T>::pass(std::int64_t slot) {
   pass.gradients = gradients_;
   pass.saved = arena_->at<std::byte>(slot_memory_[static_cast<std::size_t>(slot)]);
   pass.scratch = arena_->at<std::byte>(scratch_.scratch);
+  if (masks_keys_) pass.key_mask = pass.template kept<std::uint8_t>(key_mask_);
   return pass;
+}
+
+template <typename T>
+void Stage<T>::mask_keys(const Pass<T>& pass) {
+  if (!masks_keys_) return;
+  kernels::KeyMask mask;
+  mask.batches = pass.batch.sequences;
+  mask.groups = config_.context / config_.block_length - 1;
+  mask.prefix = config_.prefix;
+  mask.tokens = config_.block_length - 1;
+  mask.targets = pass.batch.targets + config_.block_length;
+  mask.batch_stride = config_.context;
+  mask.group_stride = config_.block_length;
+  mask.mask = pass.template kept<std::uint8_t>(key_mask_);
+  kernels::key_mask(pass.queue, mask);
 }
 
 template <typename T>
@@ -131,6 +154,7 @@ void Stage<T>::forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode
   p.loss_weight = loss_weight;
   p.loss_sum = loss_sum;
   if (mode == HeadMode::loss && scores_.losses) p.scores = &scores_;
+  mask_keys(p);
   for (std::size_t i = 0; i < pieces_.size(); ++i) {
     const TraceRange range(pieces_[i]->name());
     pieces_[i]->forward(p, boundary(slot, i), boundary(slot, i + 1));
@@ -158,6 +182,7 @@ template <typename T>
 std::vector<T> Stage<T>::logits(const MicroBatch& batch) {
   in_flight_[0] = batch;
   Pass<T> p = pass(0);
+  mask_keys(p);
   for (std::size_t i = 0; i + 1 < pieces_.size(); ++i)
     pieces_[i]->forward(p, boundary(0, i), boundary(0, i + 1));
   auto& head = dynamic_cast<Head<T>&>(*pieces_.back());

@@ -93,6 +93,8 @@ class Stage {
 
  private:
   Pass<T> pass(std::int64_t slot);
+  // Fills the slot's key mask, where there is one.
+  void mask_keys(const Pass<T>& pass);
   T* at(std::int64_t slot, const Buffer& buffer) const;
   // Before piece `piece`.
   T* boundary(std::int64_t slot, std::size_t piece) const;
@@ -102,12 +104,14 @@ class Stage {
   kernels::Queue queue_;
   ParameterTable table_;
   std::vector<std::int64_t> piece_offsets_;
+  bool masks_keys_ = false;  // has layers whose windows may hold padding
   std::vector<std::unique_ptr<Piece<T>>> pieces_;
   std::unique_ptr<Piece<T>>
       before_;  // the piece whose output comes in; null where the model begins
 
   MemoryPlan slot_plan_;             // layout of one slot
   Buffer input_;                     // within a slot
+  Buffer key_mask_;                  // within a slot, empty without padded windows
   std::vector<Buffer> boundaries_;   // within a slot, behind each piece
   std::vector<Buffer> slot_memory_;  // one a slot
   StageScratch scratch_;

@@ -12,8 +12,8 @@ template <typename T>
 class DeviceLossModel : public LossModel {
  public:
   DeviceLossModel(const ModelConfig& config, Device device, std::int64_t sequences,
-                  const float* parameters)
-      : context_(device), stage_(config, sequences, 1, {}, context_.queue()) {
+                  const float* parameters, const model::ModelOptions& options)
+      : context_(device), stage_(config, sequences, 1, options, context_.queue()) {
     const std::int64_t size = stage_.table().flat_size();
     MemoryPlan plan;
     weights_.plan(plan, device, size);
@@ -71,13 +71,15 @@ class DeviceLossModel : public LossModel {
 
 std::unique_ptr<LossModel> make_loss_model(const ModelConfig& config, Device device,
                                            Precision precision, std::int64_t sequences,
-                                           const float* parameters) {
+                                           const float* parameters,
+                                           const model::ModelOptions& options) {
 #ifdef TESSERA_HAS_CUDA
   if (device == Device::cuda && precision == Precision::bf16)
-    return std::make_unique<DeviceLossModel<kernels::bf16>>(config, device, sequences, parameters);
+    return std::make_unique<DeviceLossModel<kernels::bf16>>(config, device, sequences, parameters,
+                                                            options);
 #endif
   TESSERA_CHECK(precision == Precision::fp32);
-  return std::make_unique<DeviceLossModel<float>>(config, device, sequences, parameters);
+  return std::make_unique<DeviceLossModel<float>>(config, device, sequences, parameters, options);
 }
 
 }  // namespace tessera::parallel

@@ -6,6 +6,7 @@
 
 #include "config/config.h"
 #include "core/device.h"
+#include "model/layer.h"
 #include "model/piece.h"
 
 namespace tessera::parallel {
@@ -21,9 +22,11 @@ class LossModel {
 };
 
 // `parameters` [flat_size of the model's table], copied on CUDA and used in place on the CPU (so
-// they must outlive the object). bf16 on CUDA alone. Error{device} when it does not fit.
+// they must outlive the object). bf16 on CUDA alone; `options.padding` where batches hold any.
+// Error{device} when it does not fit.
 std::unique_ptr<LossModel> make_loss_model(const ModelConfig& config, Device device,
                                            Precision precision, std::int64_t sequences,
-                                           const float* parameters);
+                                           const float* parameters,
+                                           const model::ModelOptions& options = {});
 
 }  // namespace tessera::parallel

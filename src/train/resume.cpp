@@ -57,10 +57,10 @@ ResumeCheck check_resume(const Config& saved, const Config& now,
     const bool may = std::find(allowed.begin(), allowed.end(), key) != allowed.end();
     (may ? check.allowed : check.flagged).push_back(line);
   };
-  bool data_changed = false;
+  std::string data_key;  // the one that explains another digest
   for (const ConfigDifference& d : config_differences(saved, now)) {
     const std::string line = d.key + ": " + d.before + " -> " + d.after;
-    data_changed = data_changed || d.key == "data.train";
+    if (d.key == "data.train" || d.key == "data.padding") data_key = d.key;
     if (needs_flag(d.key))
       flagged(d.key, line);
     else
@@ -69,8 +69,8 @@ ResumeCheck check_resume(const Config& saved, const Config& now,
   if (!state.train_digest.empty() && state.train_digest != train_digest) {
     const std::string line = "digest of data.train: " + state.train_digest.substr(0, 12) +
                              "... -> " + train_digest.substr(0, 12) + "...";
-    if (data_changed)
-      flagged("data.train", line);
+    if (!data_key.empty())
+      flagged(data_key, line);
     else
       check.refused.push_back(line);
   }

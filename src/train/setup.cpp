@@ -18,8 +18,7 @@ std::unique_ptr<data::TokenSource> open_source(const std::vector<DataSource>& so
                                                const std::string& key) {
   std::vector<data::SourceSpec> specs;
   for (const DataSource& s : sources) specs.push_back({s.path, s.weight});
-  auto source = data::open_tokens(specs, {config.model.context, config.seed, shuffle,
-                                          config.data.on_bad_chunk == OnBadChunk::skip});
+  auto source = data::open_tokens(specs, source_options(config, shuffle));
   if (source->vocab_size() > config.model.vocab)
     throw Error(Category::config,
                 fmt::format("{}: its tokens need model.vocab >= {}, but model.vocab is {}", key,
@@ -28,8 +27,13 @@ std::unique_ptr<data::TokenSource> open_source(const std::vector<DataSource>& so
 }
 
 std::string source_line(const char* what, const data::TokenSource& source) {
-  return fmt::format("{}: {} tokens, {} samples of {}", what, human_count(double(source.tokens())),
-                     with_commas(source.samples()), source.context());
+  std::string line =
+      fmt::format("{}: {} tokens, {} samples of {}", what, human_count(double(source.tokens())),
+                  with_commas(source.samples()), source.context());
+  if (source.padding() > 0)
+    line += fmt::format(", {:.3g}% padding added",
+                        100.0 * double(source.padding()) / double(source.tokens()));
+  return line;
 }
 
 }  // namespace
@@ -85,6 +89,17 @@ void require_fits(const Config& config, Device device, const comm::Topology& top
       Category::device,
       fmt::format("the plan needs {} of device memory, {} are free; {}\n{}",
                   human_bytes(plan.total_bytes()), human_bytes(free), advice, memory_table(plan)));
+}
+
+data::SourceOptions source_options(const Config& config, bool shuffle) {
+  data::SourceOptions options;
+  options.context = config.model.context;
+  options.seed = config.seed;
+  options.shuffle = shuffle;
+  options.skip_bad_shards = config.data.on_bad_chunk == OnBadChunk::skip;
+  options.padding = config.data.padding;
+  options.block_length = config.model.block_length;
+  return options;
 }
 
 Data open_data(const Config& config) {

@@ -29,6 +29,9 @@ std::string call_roll(comm::Session& session, const comm::Topology& topology, De
 void require_fits(const Config& config, Device device, const comm::Topology& topology,
                   const MemoryPlan& plan);
 
+// How samples of `config`'s data are cut; `shuffle` is for training.
+data::SourceOptions source_options(const Config& config, bool shuffle);
+
 struct Data {
   std::unique_ptr<data::TokenSource> train, valid;  // valid may be null
 };

@@ -201,10 +201,15 @@ void Trainer::start_or_resume() {
   saver_ = std::make_unique<Saver>(
       SaverParts{config_, *engine_, ranks_, watch_, *progress_, metrics_.get()},
       folder_.checkpoints(), path, path.empty() ? -1 : state_.step);
-  loader_ = std::make_unique<data::Loader>(
-      *data_.train,
-      data::LoaderOptions{config_.train.global_batch, config_.train.micro_batch, topology_.replica,
-                          topology_.replicas, state_.step, std::max(state_.step, last_step_)});
+  data::LoaderOptions loading;
+  loading.global_batch = config_.train.global_batch;
+  loading.micro_batch = config_.train.micro_batch;
+  loading.replica = topology_.replica;
+  loading.replicas = topology_.replicas;
+  loading.first_step = state_.step;
+  loading.last_step = std::max(state_.step, last_step_);
+  loading.first_target = model::first_target(config_.model);
+  loader_ = std::make_unique<data::Loader>(*data_.train, loading);
 }
 
 void Trainer::fix_algorithms() {
@@ -224,14 +229,16 @@ bool Trainer::step() {
   const std::int64_t context = config_.model.context;
   const std::int64_t micro_batches =
       config_.train.global_batch / (config_.train.micro_batch * topology_.replicas);
-  const double targets = static_cast<double>(config_.train.global_batch) *
-                         static_cast<double>(model::targets_a_sample(config_.model));
+  double targets = 0;  // of the global batch
   std::int64_t bytes = 0, counted = 0;
   watch_.post(comm::Section::step, state_.step + 1);
-  engine_->begin_step(1.0 / targets);
   for (std::int64_t m = 0; m < micro_batches; ++m) {
     watch_.post(comm::Section::step, state_.step + 1, m + 1);
     const data::Batch& batch = loader_->next();
+    if (m == 0) {
+      targets = static_cast<double>(std::max<std::int64_t>(1, batch.step_targets));
+      engine_->begin_step(1.0 / targets);
+    }
     engine_->accumulate({batch.sequences, batch.ids.data(), batch.targets.data()});
     bytes +=
         eval::target_bytes(batch.targets.data(), batch.sequences, context,

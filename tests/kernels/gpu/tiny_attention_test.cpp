@@ -16,13 +16,22 @@ namespace {
 
 struct Case {
   std::int64_t windows, length, heads, head_size, rotary;
+  bool masked = false;
 
+  // A third of the keys is masked, never a window's first.
+  std::vector<std::uint8_t> mask() const {
+    std::vector<std::uint8_t> keys(static_cast<std::size_t>(rows()));
+    for (std::int64_t row = 0; row < rows(); ++row)
+      keys[static_cast<std::size_t>(row)] =
+          row % length == 0 || (row / length * 7 + row % length * 5) % 3 != 0;
+    return keys;
+  }
   std::int64_t rows() const { return windows * length; }
   std::int64_t out_count() const { return rows() * heads * head_size; }
   std::string describe() const {
     return "windows " + std::to_string(windows) + " length " + std::to_string(length) + " heads " +
            std::to_string(heads) + " size " + std::to_string(head_size) + " rotary " +
-           std::to_string(rotary);
+           std::to_string(rotary) + (masked ? " masked" : "");
   }
 };
 
@@ -43,8 +52,16 @@ class TinyAttentionGpu : public GpuTest {
     DeviceArray<float> lse(c.rows() * c.heads);
     DeviceArray<float> dbias(
         std::vector<float>(static_cast<std::size_t>(3 * c.heads * c.head_size), 0.5f));
-    const WindowAttentionShape<T> shape{c.windows, c.length,  c.heads,   c.head_size,
-                                        c.rotary,  cos.get(), sin.get(), AttentionKernel::native};
+    const DeviceArray<std::uint8_t> mask(c.mask());
+    const WindowAttentionShape<T> shape{c.windows,
+                                        c.length,
+                                        c.heads,
+                                        c.head_size,
+                                        c.rotary,
+                                        cos.get(),
+                                        sin.get(),
+                                        AttentionKernel::native,
+                                        c.masked ? mask.get() : nullptr};
     Queue q = this->queue();
     const DeviceArray<std::byte> workspace(
         std::max(kWorkspaceBytes, window_attention_workspace<T>(q, shape)));
@@ -67,9 +84,16 @@ class TinyAttentionGpu : public GpuTest {
     const Angles<double> angles(c);
     std::vector<double> rotated = qkv.as_double, out(got.out.size()), lse(got.lse.size()),
                         dqkv(got.dqkv.size()), dbias(got.dbias.size(), 0.5);
-    const WindowAttentionShape<double> shape{
-        c.windows, c.length,          c.heads,           c.head_size,
-        c.rotary,  angles.cos.data(), angles.sin.data(), AttentionKernel::automatic};
+    const std::vector<std::uint8_t> mask = c.mask();
+    const WindowAttentionShape<double> shape{c.windows,
+                                             c.length,
+                                             c.heads,
+                                             c.head_size,
+                                             c.rotary,
+                                             angles.cos.data(),
+                                             angles.sin.data(),
+                                             AttentionKernel::automatic,
+                                             c.masked ? mask.data() : nullptr};
     cpu::window_attention_forward<double>({shape, rotated.data(), out.data(), lse.data(), false});
     cpu::window_attention_backward<double>({shape, rotated.data(), out.data(), lse.data(),
                                             dout.as_double.data(), dqkv.data(), dbias.data()});
@@ -124,6 +148,16 @@ TYPED_TEST(TinyAttentionGpu, LengthsAndSizesBeyondMatchTheCpu) {
       this->expect_correct({3, length, 2, size, size / 4});
   // Tiny lengths that the tiny kernels leave to the others: head sizes, a rotation of 8.
   for (const std::int64_t size : {16, 32, 48, 96}) this->expect_correct({5, 5, 3, size, 8});
+}
+
+// Masked keys, by the tiny kernels and, beyond them, by the scalar ones.
+TYPED_TEST(TinyAttentionGpu, MaskedKeysMatchTheCpu) {
+  for (std::int64_t length = 1; length <= 8; ++length)
+    for (const std::int64_t size : {32, 64, 128})
+      this->expect_correct({37, length, 3, size, 16, true});
+  this->expect_correct({1009, 5, 12, 64, 16, true});
+  this->expect_correct({5, 9, 2, 64, 16, true});
+  this->expect_correct({5, 5, 3, 48, 8, true});
 }
 
 // Threads of the backward go from window to window; the last round is not full.
