@@ -42,7 +42,7 @@ void run(const Options& options) {
     throw Error(Category::config,
                 loaded.path + ": its configuration names no data.valid; give --data FOLDER");
   data::SourceOptions reading = train::source_options(loaded.config, false);
-  reading.skip_bad_shards = false;
+  reading.skip_bad = false;
   const auto source = data::open_tokens(sources, reading);
   if (source->vocab_size() > model.vocab)
     throw Error(Category::config, "the data needs a vocabulary of " +
