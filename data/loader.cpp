@@ -68,10 +68,15 @@ void Loader::State::fill(Batch& batch, std::int64_t number) {
   }
   batch.step_targets = step_targets;
   const auto context = static_cast<std::size_t>(source.context());
-  for (std::size_t row = 0; row < static_cast<std::size_t>(batch.sequences); ++row)
-    source.read(batch.first_position + static_cast<std::int64_t>(row),
-                std::span(batch.ids).subspan(row * context, context),
+  batch.lost_targets = 0;
+  for (std::size_t row = 0; row < static_cast<std::size_t>(batch.sequences); ++row) {
+    const std::int64_t position = batch.first_position + static_cast<std::int64_t>(row);
+    const std::int64_t lost = source.lost_samples();
+    source.read(position, std::span(batch.ids).subspan(row * context, context),
                 std::span(batch.targets).subspan(row * context, context));
+    if (source.lost_samples() != lost)
+      batch.lost_targets += source.targets(position, options.first_target);
+  }
 }
 
 void Loader::State::run() {

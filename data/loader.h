@@ -22,6 +22,8 @@ struct Batch {
   std::vector<std::int32_t> ids;      // [sequences, context]
   std::vector<std::int32_t> targets;  // [sequences, context], below 0 = not a target
   std::int64_t step_targets = 0;      // of the whole step, on all replicas
+  // Targets of these sequences that were left out with a bad chunk; step_targets counts them.
+  std::int64_t lost_targets = 0;
 };
 
 struct LoaderOptions {

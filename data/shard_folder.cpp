@@ -1,6 +1,7 @@
 #include "data/shard_folder.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "core/error.h"
 #include "core/file_system.h"
@@ -16,6 +17,19 @@ constexpr std::int64_t kTokenizerLimit = std::int64_t{256} << 20;  // bytes
 
 [[noreturn]] void refuse(const std::string& name, const std::string& finding) {
   throw Error(Category::data, name + ": " + finding);
+}
+
+constexpr std::string_view kDigestStart = ",\n \"manifest_sha256\": \"";
+constexpr std::string_view kDigestEnd = "\"\n}\n";
+constexpr std::size_t kDigestDigits = 64;
+
+// Whether a manifest ends with the digest of what stands before it.
+bool is_sealed(std::string_view all) {
+  const std::size_t tail = kDigestStart.size() + kDigestDigits + kDigestEnd.size();
+  if (all.size() <= tail || !all.ends_with(kDigestEnd)) return false;
+  const std::string_view body = all.substr(0, all.size() - tail), rest = all.substr(body.size());
+  return rest.starts_with(kDigestStart) &&
+         rest.substr(kDigestStart.size(), kDigestDigits) == sha256(body);
 }
 
 const Json& field(const Json& object, const char* key, const std::string& name) {
@@ -93,7 +107,7 @@ std::string ShardManifest::to_json() const {
                     {"bytes", s.bytes},
                     {"sha256", s.sha256}});
   const OrderedJson all = {{"format", kShardFormat},
-                           {"version", kShardVersion},
+                           {"version", kManifestVersion},
                            {"vocab_size", kind.vocab_size},
                            {"end_of_text", kind.end_of_text},
                            {"tokenizer", kind.tokenizer_digest},
@@ -101,7 +115,11 @@ std::string ShardManifest::to_json() const {
                            {"documents", sum.documents},
                            {"text_bytes", sum.text_bytes},
                            {"shards", list}};
-  return all.dump(1) + "\n";
+  std::string body = all.dump(1);
+  TESSERA_CHECK(body.ends_with("\n}"));
+  body.resize(body.size() - 2);
+  const std::string digest = sha256(body);
+  return body.append(kDigestStart) + digest + std::string(kDigestEnd);
 }
 
 ShardManifest parse_manifest(const std::string& json, const std::string& name) {
@@ -109,10 +127,12 @@ ShardManifest parse_manifest(const std::string& json, const std::string& name) {
   if (string_field(all, "format", name) != kShardFormat)
     refuse(name, std::string("\"format\" is not \"") + kShardFormat + "\"");
   const std::int64_t version = integer_field(all, "version", 1, INT64_MAX, name);
-  if (version > kShardVersion)
+  if (version > kManifestVersion)
     refuse(name, "version " + std::to_string(version) + " is newer than the version " +
-                     std::to_string(kShardVersion) +
+                     std::to_string(kManifestVersion) +
                      " that this program reads: use a newer tessera");
+  if (version >= 2 && !is_sealed(json))
+    refuse(name, "its own SHA-256 does not match; the file is truncated or was changed");
   ShardManifest manifest;
   manifest.kind.vocab_size = integer_field(all, "vocab_size", 1, kLargestVocab, name);
   manifest.kind.end_of_text = static_cast<std::int32_t>(
@@ -197,15 +217,19 @@ void verify_tokens(ShardReader& shard) {
   }
 }
 
+void verify_shard(const ShardFolder& folder, std::size_t index) {
+  ShardReader shard = open_shard(folder, index);
+  verify_tokens(shard);
+  if (sha256_file(shard.path()) != folder.manifest.shards[index].sha256)
+    refuse(shard.path(), "its SHA-256 is not the manifest's: it was changed");
+}
+
 std::vector<std::string> verify_shards(const std::string& path) {
   const ShardFolder folder = open_shard_folder(path);
   std::vector<std::string> problems;
   for (std::size_t i = 0; i < folder.manifest.shards.size(); ++i) {
     try {
-      ShardReader shard = open_shard(folder, i);
-      verify_tokens(shard);
-      if (sha256_file(shard.path()) != folder.manifest.shards[i].sha256)
-        refuse(shard.path(), "its SHA-256 is not the manifest's: it was changed");
+      verify_shard(folder, i);
     } catch (const Error& problem) {
       problems.push_back(problem.what());
     }

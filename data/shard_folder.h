@@ -26,7 +26,8 @@ struct ShardManifest {
   std::string to_json() const;
 };
 
-// Error{data} naming `name` for anything but a manifest of a known version that agrees with itself.
+// Error{data} naming `name` for anything but a manifest of a known version that agrees with itself
+// (from version 2 on with its own digest too).
 ShardManifest parse_manifest(const std::string& json, const std::string& name);
 
 struct ShardFolder {
@@ -48,6 +49,9 @@ ShardReader open_shard(const ShardFolder& folder, std::size_t index);
 
 // Whether `path` is a folder with a manifest.
 bool is_shard_folder(const std::string& path);
+
+// All of one shard: its SHA-256, checksums and range of all tokens. Error{data} naming it.
+void verify_shard(const ShardFolder& folder, std::size_t index);
 
 // Reads everything: digests of all files, checksums and range of all tokens. Returns one sentence a
 // problem, empty when all is well; Error{data} when not even the manifest can be read.

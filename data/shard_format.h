@@ -9,6 +9,8 @@ namespace tessera::data {
 
 inline constexpr const char* kShardFormat = "tessera-tokens";
 inline constexpr std::int64_t kShardVersion = 1;
+// Of the manifest: 2 ends with a digest of itself.
+inline constexpr std::int64_t kManifestVersion = 2;
 
 // A shard folder.
 inline constexpr const char* kManifestName = "dataset.json";

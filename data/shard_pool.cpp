@@ -13,9 +13,9 @@ std::vector<std::size_t> ShardPool::add(std::shared_ptr<const ShardFolder> folde
   std::vector<std::size_t> kept;
   for (std::size_t i = 0; i < folder->manifest.shards.size(); ++i) {
     try {
-      shards_.push_back({folder, i, nullptr, 0});
-      ShardReader& reader = open(shards_.size() - 1);
-      if (skip_bad) verify_tokens(reader);
+      shards_.push_back({folder, i, folder->shard_path(i), {}, nullptr, 0});
+      open(shards_.size() - 1);
+      shards_.back().identity = identify_file(shards_.back().path);
       kept.push_back(i);
     } catch (const Error& problem) {
       if (shards_.back().reader) --open_;
@@ -41,9 +41,18 @@ ShardReader& ShardPool::open(std::size_t shard) {
     }
     wanted.reader = std::make_unique<ShardReader>(open_shard(*wanted.folder, wanted.index));
     ++open_;
+    if (wanted.identity.bytes > 0) require_unchanged(wanted);
   }
   wanted.used = ++clock_;
   return *wanted.reader;
+}
+
+void ShardPool::require_unchanged(const Shard& shard) const {
+  if (identify_file(shard.path) == shard.identity) return;
+  throw Error(Category::data,
+              shard.path +
+                  ": was changed or replaced while it was being read: restore it and "
+                  "resume");
 }
 
 const std::vector<std::int32_t>& ShardPool::chunk(std::size_t shard, std::int64_t number,
@@ -58,7 +67,12 @@ const std::vector<std::int32_t>& ShardPool::chunk(std::size_t shard, std::int64_
   }
   oldest->number = -1;  // in case reading throws
   oldest->ids.resize(static_cast<std::size_t>(reader.chunk_size(number)));
-  reader.read_chunk(number, oldest->ids);
+  require_unchanged(shards_[shard]);
+  try {
+    reader.read_chunk(number, oldest->ids);
+  } catch (const Error& problem) {
+    throw BadChunk(problem.category(), problem.what());
+  }
   oldest->shard = shard;
   oldest->number = number;
   oldest->used = ++clock_;

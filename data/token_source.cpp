@@ -2,8 +2,13 @@
 #include "data/token_source.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
+#include <mutex>
+#include <set>
 #include <utility>
+
+#include <spdlog/spdlog.h>
 
 #include "core/error.h"
 #include "core/integers.h"
@@ -28,7 +33,7 @@ class Stream {
         folder_(std::make_shared<ShardFolder>(open_shard_folder(path))),
         first_shard_(pool.size()),
         context_(options.context) {
-    kept_ = pool.add(folder_, options.skip_bad_shards);
+    kept_ = pool.add(folder_, options.skip_bad);
     for (const std::size_t index : kept_)
       ends_.push_back(checked_add(tokens(), folder_->manifest.shards[index].counts.tokens,
                                   path + ": tokens of all shards"));
@@ -56,6 +61,14 @@ class Stream {
     }
   }
 
+  std::int32_t pad() const { return std::max(0, folder_->manifest.kind.end_of_text); }
+
+  void add_files(std::vector<SourceFile>& files) const {
+    for (std::size_t i = 0; i < kept_.size(); ++i)
+      files.push_back({pool_.path(first_shard_ + i), folder_->manifest.shards[kept_[i]].sha256,
+                       pool_.identity(first_shard_ + i)});
+  }
+
   void read(std::int64_t sample, std::span<std::int32_t> ids, std::span<std::int32_t> targets) {
     if (padded_) return read_padded(sample, ids, targets);
     read_tokens(sample, ids);
@@ -74,12 +87,11 @@ class Stream {
  private:
   void read_padded(std::int64_t sample, std::span<std::int32_t> ids,
                    std::span<std::int32_t> targets) {
-    const std::int32_t pad = std::max(0, folder_->manifest.kind.end_of_text);
     for (const PaddedDocuments::Piece& piece :
          padded_->pieces(sample * context_, (sample + 1) * context_)) {
       const auto count = static_cast<std::size_t>(piece.count);
       if (piece.padding()) {
-        std::fill_n(ids.begin(), count, pad);
+        std::fill_n(ids.begin(), count, pad());
         std::fill_n(targets.begin(), count, kPadding);
       } else {
         pool_.read(piece.shard, piece.offset, ids.first(count));
@@ -153,6 +165,12 @@ class ShardSource : public TokenSource {
   }
   std::int64_t tokens() const override { return tokens_; }
   std::int64_t padding() const override { return padding_; }
+  std::int64_t lost_samples() const override { return lost_; }
+  std::vector<SourceFile> files() const override {
+    std::vector<SourceFile> files;
+    for (const Stream& stream : streams_) stream.add_files(files);
+    return files;
+  }
 
   void read(std::int64_t position, std::span<std::int32_t> ids,
             std::span<std::int32_t> targets) override {
@@ -160,7 +178,17 @@ class ShardSource : public TokenSource {
     TESSERA_CHECK(static_cast<std::int64_t>(ids.size()) == options_.context &&
                   ids.size() == targets.size());
     const auto [stream, sample] = place(position);
-    stream->read(sample, ids, targets);
+    try {
+      stream->read(sample, ids, targets);
+    } catch (const BadChunk& problem) {
+      if (!options_.skip_bad) throw;
+      std::fill(ids.begin(), ids.end(), stream->pad());
+      std::fill(targets.begin(), targets.end(), kNoTarget);
+      ++lost_;
+      const std::lock_guard lock(warned_mutex_);
+      if (warned_.insert(problem.what()).second)
+        spdlog::warn("samples are left out: {}", problem.what());
+    }
   }
 
   std::int64_t targets(std::int64_t position, std::int64_t first) override {
@@ -226,6 +254,9 @@ class ShardSource : public TokenSource {
   std::int64_t samples_ = 0, tokens_ = 0, padding_ = 0, vocab_size_ = 0;
   std::vector<std::int32_t> token_bytes_;
   std::string digest_;
+  std::atomic<std::int64_t> lost_ = 0;
+  std::mutex warned_mutex_;
+  std::set<std::string> warned_;
 };
 
 }  // namespace

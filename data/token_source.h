@@ -17,12 +17,19 @@
 #include <vector>
 
 #include "config/config.h"
+#include "core/file_identity.h"
 
 namespace tessera::data {
 
 struct SourceSpec {
   std::string path;
   double weight = 1;
+};
+
+// One shard file, as it was when it was opened.
+struct SourceFile {
+  std::string path, sha256;  // as its manifest says
+  FileIdentity identity;
 };
 
 class TokenSource {
@@ -52,6 +59,10 @@ class TokenSource {
   virtual std::int32_t end_of_text() const = 0;
   // Tokens in the shards, for the start-up lines.
   virtual std::int64_t tokens() const = 0;
+  // The shards that are read.
+  virtual std::vector<SourceFile> files() const { return {}; }
+  // Samples so far of which read() gave no token, because a chunk is bad (SourceOptions::skip_bad).
+  virtual std::int64_t lost_samples() const { return 0; }
   // Padding added to them in one pass.
   virtual std::int64_t padding() const { return 0; }
 };
@@ -60,8 +71,10 @@ struct SourceOptions {
   std::int64_t context = 0;
   std::uint64_t seed = 1;
   bool shuffle = true;  // false: position p is sample p mod samples (evaluation)
-  // True: reads every chunk first and leaves out shards that do not verify, with a warning.
-  bool skip_bad_shards = false;
+  // True: shards that do not open are left out with a warning, and a sample that needs a bad chunk
+  // comes as pads without targets (kNoTarget), with a warning and counted in lost_samples(). False:
+  // both are Error{data}.
+  bool skip_bad = false;
   // Of block models; `block_length` divides the context.
   Padding padding = Padding::none;
   std::int64_t block_length = 0;

@@ -44,7 +44,7 @@ std::unique_ptr<data::TokenSource> open_source(const Options& options, const Loa
     throw Error(Category::config,
                 loaded.path + ": its configuration names no data.valid; give --data FOLDER");
   data::SourceOptions reading = train::source_options(loaded.config, false);
-  reading.skip_bad_shards = false;
+  reading.skip_bad = false;
   auto source = data::open_tokens(sources, reading);
   if (source->vocab_size() > model.vocab)
     throw Error(Category::config, "the data needs a vocabulary of " +

@@ -1,7 +1,10 @@
 // Token shards, for `tessera inspect`.
+#include <cstdio>
+
 #include "cli/inspections.h"
 #include "core/error.h"
 #include "core/text.h"
+#include "data/document_statistics.h"
 #include "data/shard_folder.h"
 #include "data/shard_reader.h"
 
@@ -30,6 +33,27 @@ std::string lines(const data::ShardKind& kind, const data::ShardCounts& counts) 
          "\n";
 }
 
+constexpr struct {
+  const char* name;
+  double share;
+} kQuantiles[] = {{"shortest", 0}, {"median", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"longest", 1}};
+
+OrderedJson lengths_json(const data::DocumentStatistics& lengths) {
+  OrderedJson json = {{"mean", lengths.mean()}};
+  for (const auto& q : kQuantiles) json[q.name] = lengths.quantile(q.share);
+  return json;
+}
+
+std::string lengths_line(const data::DocumentStatistics& lengths) {
+  if (lengths.documents() == 0) return "";
+  char mean[32];
+  std::snprintf(mean, sizeof mean, "%.1f", lengths.mean());
+  std::string text = std::string("  tokens a document: mean ") + mean;
+  for (const auto& q : kQuantiles)
+    text += std::string(", ") + q.name + " " + with_commas(lengths.quantile(q.share));
+  return text + "\n";
+}
+
 }  // namespace
 
 Inspection inspect_shards(const std::string& folder, bool verify) {
@@ -51,22 +75,22 @@ Inspection inspect_shards(const std::string& folder, bool verify) {
     table.push_back({shard.file, with_commas(shard.counts.tokens),
                      with_commas(shard.counts.documents), human_bytes(shard.bytes)});
   }
-  if (verify) {
-    result.problems = data::verify_shards(folder);
-  } else {
-    for (std::size_t i = 0; i < manifest.shards.size(); ++i) {
-      try {
-        data::open_shard(shards, i);
-      } catch (const Error& error) {
-        result.problems.push_back(error.what());
-      }
+  data::DocumentStatistics lengths;
+  for (std::size_t i = 0; i < manifest.shards.size(); ++i) {
+    try {
+      data::ShardReader shard = data::open_shard(shards, i);
+      lengths.add(shard);
+    } catch (const Error& error) {
+      if (!verify) result.problems.push_back(error.what());
     }
   }
+  result.json["document_tokens"] = lengths_json(lengths);
+  if (verify) result.problems = data::verify_shards(folder);
   result.text = folder + ": " + std::to_string(manifest.shards.size()) + " shards" +
                 (!result.problems.empty() ? ", damaged"
                  : verify                 ? ", every digest verified"
                                           : "") +
-                "\n" + lines(manifest.kind, totals) + format_table(table);
+                "\n" + lines(manifest.kind, totals) + lengths_line(lengths) + format_table(table);
   return result;
 }
 
@@ -76,8 +100,11 @@ Inspection inspect_shard(const std::string& file, bool verify) {
   result.json = {{"kind", "shard"}, {"path", file}, {"verified", verify}};
   result.json.update(describe(reader.kind(), reader.counts()));
   result.json["chunks"] = reader.chunks();
+  data::DocumentStatistics lengths;
+  lengths.add(reader);
+  result.json["document_tokens"] = lengths_json(lengths);
   result.text = file + ": one token shard, " + with_commas(reader.chunks()) + " chunks\n" +
-                lines(reader.kind(), reader.counts());
+                lines(reader.kind(), reader.counts()) + lengths_line(lengths);
   if (verify) {
     try {
       data::verify_tokens(reader);

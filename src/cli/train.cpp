@@ -67,6 +67,8 @@ void add_train(CLI::App& app) {
       "--no-fallback", options->train.no_fallback,
       "Leave with 65 when the newest checkpoint does not verify, instead of taking an "
       "older one");
+  command->add_flag("--verify", options->train.verify_data,
+                    "First read all shards and compare every digest, shared among the ranks");
   command->add_flag("--print-config", options->print_config,
                     "Print the resolved configuration and leave");
   command->footer(

@@ -59,6 +59,7 @@ void MetricsFile::step(const StepMetrics& m) {
                         {"mfu", m.mfu ? OrderedJson(*m.mfu) : OrderedJson(nullptr)},
                         {"data_wait_ms", m.data_wait_ms}};
   if (m.skipped) fields["skipped"] = true;
+  if (m.lost_targets > 0) fields["lost_targets"] = m.lost_targets;
   write("step", std::move(fields));
 }
 

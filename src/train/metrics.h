@@ -25,6 +25,7 @@ struct StepMetrics {
   std::optional<double> mfu;
   double data_wait_ms = 0;
   bool skipped = false;
+  std::int64_t lost_targets = 0;  // of bad chunks
 };
 
 class MetricsFile {

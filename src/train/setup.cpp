@@ -6,7 +6,9 @@
 #include "core/device_memory.h"
 #include "core/error.h"
 #include "core/text.h"
+#include "data/shard_folder.h"
 #include "kernels/gemm.h"
+#include "model/architecture.h"
 #include "model/flops.h"
 #include "parallel/engine.h"
 
@@ -96,10 +98,48 @@ data::SourceOptions source_options(const Config& config, bool shuffle) {
   options.context = config.model.context;
   options.seed = config.seed;
   options.shuffle = shuffle;
-  options.skip_bad_shards = config.data.on_bad_chunk == OnBadChunk::skip;
+  options.skip_bad = config.data.on_bad_chunk == OnBadChunk::skip;
   options.padding = config.data.padding;
   options.block_length = config.model.block_length;
   return options;
+}
+
+std::unique_ptr<data::Loader> make_loader(const Config& config, const comm::Topology& topology,
+                                          data::TokenSource& source, std::int64_t first_step,
+                                          std::int64_t last_step) {
+  data::LoaderOptions options;
+  options.global_batch = config.train.global_batch;
+  options.micro_batch = config.train.micro_batch;
+  options.replica = topology.replica;
+  options.replicas = topology.replicas;
+  options.first_step = first_step;
+  options.last_step = last_step;
+  options.first_target = model::first_target(config.model);
+  return std::make_unique<data::Loader>(source, options);
+}
+
+void require_equal_data(const Data& data, comm::Communicator& ranks) {
+  const auto all = [&] {
+    return data.train->digest() + (data.valid ? " " + data.valid->digest() : "");
+  };
+  const std::string first = comm::broadcast_text(ranks, all());
+  double others = first == all() ? 0 : 1;
+  ranks.all_reduce(&others, 1);
+  if (others == 0) return;
+  throw Error(Category::data,
+              fmt::format("{:.0f} of {} ranks see other training or validation data than rank 0{}: "
+                          "make the shards the same everywhere",
+                          others, ranks.size(), first == all() ? "" : ", this one among them"));
+}
+
+void verify_data(const Config& config, std::int64_t rank, std::int64_t ranks) {
+  std::int64_t number = 0;
+  for (const auto* sources : {&config.data.train, &config.data.valid})
+    for (const DataSource& source : *sources) {
+      const data::ShardFolder folder = data::open_shard_folder(source.path);
+      for (std::size_t i = 0; i < folder.manifest.shards.size(); ++i)
+        if (number++ % ranks == rank) data::verify_shard(folder, i);
+    }
 }
 
 Data open_data(const Config& config) {

@@ -10,6 +10,7 @@
 #include "config/config.h"
 #include "core/device.h"
 #include "core/memory.h"
+#include "data/loader.h"
 #include "data/token_source.h"
 #include "model/parameter_table.h"
 
@@ -38,6 +39,18 @@ struct Data {
 // Opens data.train and data.valid. Error{config} when data.train is empty, has no whole sample, or
 // its vocabulary is larger than model.vocab.
 Data open_data(const Config& config);
+
+// The loader of this rank's replica, from optimizer step `first_step` (from 0) on.
+std::unique_ptr<data::Loader> make_loader(const Config& config, const comm::Topology& topology,
+                                          data::TokenSource& source, std::int64_t first_step,
+                                          std::int64_t last_step);
+
+// Collective. Error{data} on all ranks when some see other data than rank 0.
+void require_equal_data(const Data& data, comm::Communicator& ranks);
+
+// Reads this rank's part (every `ranks`-th) of all shards of data.train and data.valid: Error{data}
+// naming one whose SHA-256, checksums or ids are wrong.
+void verify_data(const Config& config, std::int64_t rank, std::int64_t ranks);
 
 // The start-up lines on rank 0: run, model, ranks, data, memory by segment.
 void report_start(const Config& config, const std::string& run_path, const comm::Topology& topology,

@@ -24,6 +24,7 @@
 #include "optim/schedule.h"
 #include "parallel/agreements.h"
 #include "parallel/engine.h"
+#include "train/data_record.h"
 #include "train/evaluation.h"
 #include "train/job_watch.h"
 #include "train/load.h"
@@ -123,7 +124,9 @@ void Trainer::open_folder() {
 }
 
 void Trainer::set_up() {
+  if (options_.verify_data) verify_data(config_, topology_.rank, topology_.world);
   data_ = open_data(config_);
+  require_equal_data(data_, ranks_);
   engine_ = parallel::make_engine(config_, device_, topology_, ranks_);
   watch_.set_hooks([this] { engine_->abort(); }, comm::describe_flight_records);
   evaluation_ = std::make_unique<Evaluation>(
@@ -195,21 +198,15 @@ void Trainer::start_or_resume() {
   last_step_ = config_.train.stop_at > 0 ? config_.train.stop_at : config_.train.steps;
 
   if (first()) {
+    check_data_record(folder_.path(), *data_.train, data_.valid.get(), !path.empty());
     write_atomically(FileSystem::posix(), folder_.config(), state_.config_yaml);
     metrics_ = std::make_unique<MetricsFile>(folder_.metrics(), state_.step);
   }
   saver_ = std::make_unique<Saver>(
       SaverParts{config_, *engine_, ranks_, watch_, *progress_, metrics_.get()},
       folder_.checkpoints(), path, path.empty() ? -1 : state_.step);
-  data::LoaderOptions loading;
-  loading.global_batch = config_.train.global_batch;
-  loading.micro_batch = config_.train.micro_batch;
-  loading.replica = topology_.replica;
-  loading.replicas = topology_.replicas;
-  loading.first_step = state_.step;
-  loading.last_step = std::max(state_.step, last_step_);
-  loading.first_target = model::first_target(config_.model);
-  loader_ = std::make_unique<data::Loader>(*data_.train, loading);
+  loader_ =
+      make_loader(config_, topology_, *data_.train, state_.step, std::max(state_.step, last_step_));
 }
 
 void Trainer::fix_algorithms() {
@@ -230,7 +227,7 @@ bool Trainer::step() {
   const std::int64_t micro_batches =
       config_.train.global_batch / (config_.train.micro_batch * topology_.replicas);
   double targets = 0;  // of the global batch
-  std::int64_t bytes = 0, counted = 0;
+  std::int64_t bytes = 0, counted = 0, lost = 0;
   watch_.post(comm::Section::step, state_.step + 1);
   for (std::int64_t m = 0; m < micro_batches; ++m) {
     watch_.post(comm::Section::step, state_.step + 1, m + 1);
@@ -240,6 +237,7 @@ bool Trainer::step() {
       engine_->begin_step(1.0 / targets);
     }
     engine_->accumulate({batch.sequences, batch.ids.data(), batch.targets.data()});
+    lost += batch.lost_targets;
     bytes +=
         eval::target_bytes(batch.targets.data(), batch.sequences, context,
                            model::first_target(config_.model), data_.train->token_bytes(), counted);
@@ -256,10 +254,11 @@ bool Trainer::step() {
   const bool counts = engine_->holds_head();  // one rank of a replica
   const parallel::Agreement agreement =
       engine_->agree({counts ? static_cast<double>(bytes) : 0.0, stop ? 1.0 : 0.0, save ? 1.0 : 0.0,
-                      saver_->ready()});
+                      saver_->ready(), counts ? static_cast<double>(lost) : 0.0});
 
   StepMetrics metrics;
-  metrics.loss = agreement.loss_sum / targets;
+  metrics.lost_targets = static_cast<std::int64_t>(agreement.sums[4]);
+  metrics.loss = agreement.loss_sum / std::max(1.0, targets - agreement.sums[4]);
   metrics.bits_per_byte =
       agreement.sums[0] > 0 ? agreement.loss_sum / std::numbers::ln2 / agreement.sums[0] : 0;
   metrics.grad_norm = agreement.gradient_norm;

@@ -18,6 +18,7 @@ namespace tessera::train {
 
 struct TrainOptions {
   bool fresh = false;        // start over: an earlier run's checkpoints and metrics are removed
+  bool verify_data = false;  // read and check all shards first
   bool no_fallback = false;  // only the newest checkpoint will do
   std::vector<std::string>
       allow_change;  // keys that may differ from the checkpoint's (train/resume.h)

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "core/file_system.h"
 #include "core/json.h"
+#include "core/sha256.h"
 #include "data/shard_folder.h"
 #include "data/token_source.h"
 #include "tests/data/data_support.h"
@@ -226,11 +228,44 @@ TEST_F(BadShard, EveryFlippedByteAndCut) {
   }
 }
 
+// One bit of one file of a folder at a time: found, and the file named.
+TEST_F(BadShard, EveryFlippedBitOfAFolder) {
+  const std::string folder = base + "/folder", json = "{\"type\": \"bytes\"}";
+  write_folder(folder, made_documents(9, 40, 257, 1), {257, 256, sha256(json)}, {150, 32, false},
+               json);
+  EXPECT_EQ(verify_shards(folder), std::vector<std::string>{});
+  ASSERT_GE(FileSystem::posix().list(folder).size(), 4u);
+  for (const std::string& name : FileSystem::posix().list(folder)) {
+    const std::string good = read_file(folder + "/" + name);
+    // The shards take longer.
+    const std::size_t step = name.ends_with(".h5") ? 11 * 8 + 1 : 3;
+    for (std::size_t bit = 0; bit < 8 * good.size(); bit += step) {
+      std::string bad = good;
+      bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << bit % 8));
+      write_file(folder + "/" + name, bad);
+      std::string finding;
+      try {
+        const auto problems = verify_shards(folder);
+        ASSERT_EQ(problems.size(), 1u) << name << " bit " << bit;
+        finding = problems[0];
+      } catch (const Error& error) {
+        ASSERT_EQ(error.category(), Category::data);
+        finding = error.what();
+      }
+      ASSERT_NE(finding.find(folder + "/" + name), std::string::npos) << bit << ": " << finding;
+    }
+    write_file(folder + "/" + name, good);
+  }
+}
+
 class BadManifest : public ::testing::Test {
  protected:
   BadManifest() {
     write_folder(path, made_documents(9, 40, 300, 1), plain_kind(300), {100, 32, false});
     good = parse_json(read_file(path + "/dataset.json"), "dataset.json");
+    // As version 1, which has no digest of itself that would be found first.
+    good["version"] = 1;
+    good.erase("manifest_sha256");
   }
   void expect_bad(const std::vector<std::string>& words, const std::function<void(Json&)>& change) {
     Json json = good;
@@ -257,7 +292,8 @@ TEST_F(BadManifest, FieldsAreChecked) {
     expect_bad({"dataset.json", key == std::string("file") ? "file" : "shard-00001.h5"},
                [&](Json& j) { j["shards"][1][key] = -1; });
   }
-  expect_bad({"newer"}, [](Json& j) { j["version"] = 2; });
+  expect_bad({"newer"}, [](Json& j) { j["version"] = 3; });
+  expect_bad({"dataset.json", "its own SHA-256"}, [](Json& j) { j["version"] = 2; });
   expect_bad({"format"}, [](Json& j) { j["format"] = "other"; });
   expect_bad({"18446744073709551615"}, [](Json& j) { j["tokens"] = UINT64_MAX; });
   expect_bad({"1.5"}, [](Json& j) { j["vocab_size"] = 1.5; });

@@ -1,4 +1,6 @@
 // What is written to shards comes back, folders are whole or refused, writing is repeatable.
+#include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +14,7 @@
 
 #include "core/file_system.h"
 #include "core/sha256.h"
+#include "data/document_statistics.h"
 #include "data/preview.h"
 #include "data/shard_folder.h"
 #include "tests/data/data_support.h"
@@ -256,6 +259,45 @@ TEST(Preview, FirstDocumentsAcrossShards) {
   const auto ids = preview_documents(open_shard_folder(plain), 1, 3);
   EXPECT_EQ(ids[0].ids, (std::vector<std::int32_t>{1, 2, 3}));
   EXPECT_EQ(ids[0].text, "");
+}
+
+TEST(DocumentStatistics, QuantilesAreExact) {
+  DocumentStatistics none;
+  EXPECT_EQ(none.quantile(0.5), 0);
+  EXPECT_EQ(none.mean(), 0);
+  for (const std::int64_t count : {1, 2, 9, 100, 1001}) {
+    DocumentStatistics statistics;
+    std::vector<std::int64_t> lengths;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t length = i % 7 == 3 ? 300000 + i * 37 : i * 7919 % 5000;
+      lengths.push_back(length);
+      statistics.add(length);
+    }
+    std::sort(lengths.begin(), lengths.end());
+    EXPECT_EQ(statistics.quantile(0), lengths.front());
+    EXPECT_EQ(statistics.quantile(1), lengths.back());
+    for (const double share : {0.01, 0.5, 0.9, 0.99}) {
+      const auto rank = static_cast<std::size_t>(std::ceil(share * static_cast<double>(count)));
+      EXPECT_EQ(statistics.quantile(share), lengths[rank - 1]) << count << " " << share;
+    }
+  }
+}
+
+TEST(DocumentStatistics, ReadsAShardsIndex) {
+  const std::string path = scratch() + "/out";
+  Documents documents = made_documents(500, 60, 99, 1);
+  write_folder(path, documents, plain_kind(99), {4000, 32, false});
+  const ShardFolder folder = open_shard_folder(path);
+  DocumentStatistics statistics;
+  for (std::size_t i = 0; i < folder.manifest.shards.size(); ++i) {
+    ShardReader shard = open_shard(folder, i);
+    statistics.add(shard);
+  }
+  EXPECT_EQ(statistics.documents(), 500);
+  EXPECT_EQ(statistics.tokens(), folder.manifest.totals().tokens);
+  std::sort(documents.begin(), documents.end(),
+            [](const auto& a, const auto& b) { return a.size() < b.size(); });
+  EXPECT_EQ(statistics.quantile(0.5), static_cast<std::int64_t>(documents[249].size()));
 }
 
 }  // namespace

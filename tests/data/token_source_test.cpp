@@ -1,13 +1,16 @@
 // Samples are the stream cut in pieces, in the promised order; blends mix; digests tell data apart.
 #include "data/token_source.h"
 
+#include <algorithm>
 #include <atomic>
+#include <functional>
 #include <map>
 #include <thread>
 
 #include <gtest/gtest.h>
 
 #include "core/sha256.h"
+#include "core/targets.h"
 #include "data/sample_order.h"
 #include "data/shard_pool.h"
 #include "tests/data/data_support.h"
@@ -229,20 +232,78 @@ TEST(TokenSource, BadShardsAreSkippedOnlyOnRequest) {
   EXPECT_EQ(source->tokens(), 8);
   EXPECT_EQ(read(*source, 1), documents[2]);
   EXPECT_NE(source->digest(), whole);
-  // A chunk that fails its checksum counts too, and then its shard is left out before the run.
-  const std::uint16_t marked[4] = {3, 3, 3, 3};
-  std::string bytes = read_file(path + "/shard-00002.h5");
-  const std::size_t at =
-      bytes.find(std::string(reinterpret_cast<const char*>(marked), sizeof marked));
-  ASSERT_NE(at, std::string::npos);
-  bytes[at] = 4;
-  write_file(path + "/shard-00002.h5", bytes);
-  EXPECT_EQ(open_tokens({{path, 1}}, {4, 1, false, true})->tokens(), 4);
   for (const char* name : {"/shard-00000.h5", "/shard-00002.h5"})
     std::filesystem::resize_file(path + name, 100);
   expect_error(Category::data, {path, "none of its shards"}, [&] {
     open_tokens({{path, 1}}, {4, 1, false, true});
   });
+}
+
+// Flips a bit in the `length` ids `id`, as they are stored.
+void damage_tokens(const std::string& file, std::uint16_t id, std::size_t length) {
+  const std::vector<std::uint16_t> marked(length, id);
+  std::string bytes = read_file(file);
+  const std::size_t at =
+      bytes.find(std::string(reinterpret_cast<const char*>(marked.data()), 2 * length));
+  ASSERT_NE(at, std::string::npos);
+  bytes[at] = static_cast<char>(bytes[at] ^ 1);
+  write_file(file, bytes);
+}
+
+TEST(TokenSource, ABadChunkEndsTheRunOrCostsItsSamples) {
+  const std::string path = scratch() + "/a";
+  // Four samples a shard, two a chunk.
+  Documents documents;
+  for (std::int32_t i = 0; i < 12; ++i) documents.push_back(std::vector<std::int32_t>(4, i));
+  write_folder(path, documents, plain_kind(99), {16, 8, false});
+  const std::string digest = open_tokens({{path, 1}}, in_order(4))->digest();
+  damage_tokens(path + "/shard-00001.h5", 7, 4);
+  const auto strict = open_tokens({{path, 1}}, in_order(4));
+  EXPECT_EQ(read(*strict, 5), documents[5]);
+  expect_error(Category::data, {path + "/shard-00001.h5", "chunk 1"}, [&] { read(*strict, 6); });
+  const auto lenient = open_tokens({{path, 1}}, {4, 1, false, true});
+  EXPECT_EQ(lenient->digest(), digest);  // the order stays as it is
+  EXPECT_EQ(lenient->samples(), 12);
+  for (std::int64_t k = 0; k < 12; ++k) {
+    std::vector<std::int32_t> ids(4), targets(4);
+    lenient->read(k, ids, targets);
+    const bool lost = k == 6 || k == 7;
+    EXPECT_EQ(ids,
+              lost ? std::vector<std::int32_t>(4, 98) : documents[static_cast<std::size_t>(k)]);
+    EXPECT_EQ(targets, lost ? std::vector<std::int32_t>(4, kNoTarget) : ids);
+    EXPECT_EQ(lenient->targets(k, 1), 3);
+    EXPECT_EQ(lenient->lost_samples(), std::clamp<std::int64_t>(k - 5, 0, 2));
+  }
+}
+
+TEST(TokenSource, AShardThatChangesUnderTheReaderIsNamed) {
+  const std::string path = scratch() + "/a";
+  Documents documents;
+  for (std::int32_t i = 0; i < 12; ++i) documents.push_back(std::vector<std::int32_t>(4, i));
+  write_folder(path, documents, plain_kind(99), {16, 8, false});
+  std::filesystem::copy(path, path + "2");
+  const auto files = open_tokens({{path, 1}}, in_order(4))->files();
+  ASSERT_EQ(files.size(), 3u);
+  EXPECT_EQ(files[1].path, path + "/shard-00001.h5");
+  EXPECT_EQ(files[1].sha256, open_shard_folder(path).manifest.shards[1].sha256);
+  const std::vector<std::function<void(const std::string&)>> changes = {
+      [&](const std::string& file) { damage_tokens(file, 7, 4); },                // in place
+      [&](const std::string& file) { std::filesystem::resize_file(file, 600); },  // cut
+      [&](const std::string& file) {                                              // replaced
+        std::filesystem::copy_file(file, file + ".new");
+        std::filesystem::rename(file + ".new", file);
+      }};
+  for (const bool skip : {false, true})
+    for (const auto& change : changes) {
+      std::filesystem::remove_all(path);
+      std::filesystem::copy(path + "2", path);
+      const auto source = open_tokens({{path, 1}}, {4, 1, false, skip});
+      EXPECT_EQ(read(*source, 4), documents[4]);
+      change(path + "/shard-00001.h5");
+      EXPECT_EQ(read(*source, 3), documents[3]);
+      expect_error(Category::data, {path + "/shard-00001.h5", "changed or replaced"},
+                   [&] { read(*source, 7); });
+    }
 }
 
 }  // namespace
