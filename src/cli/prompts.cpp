@@ -32,8 +32,11 @@ GivenPrompt parse_line(std::string_view line, const std::string& where,
       throw Error(Category::data, where + ": \"ids\" must be a list of whole numbers");
     for (const OrderedJson& id : *ids) {
       const auto value = id.get<std::int64_t>();
-      // Out of range either way; what does not fit 32 bits stays out of the vocabulary.
-      prompt.ids.push_back(value >= 0 && value < vocab ? static_cast<std::int32_t>(value) : -1);
+      if (value < 0 || value >= vocab)
+        throw Error(Category::data, fmt::format("{}: token {} lies outside the model's vocabulary "
+                                                "of {}",
+                                                where, value, vocab));
+      prompt.ids.push_back(static_cast<std::int32_t>(value));
     }
   } else if (text != json.end() && text->is_string()) {
     if (!tokenizer)
@@ -61,7 +64,7 @@ void check_prompt(const std::vector<std::int32_t>& ids, std::int64_t vocab,
     if (id < 0 || id >= vocab)
       throw Error(
           Category::config,
-          fmt::format("{}: a token lies outside the model's vocabulary of {}", what, vocab));
+          fmt::format("{}: token {} lies outside the model's vocabulary of {}", what, id, vocab));
 }
 
 std::vector<GivenPrompt> read_prompts(const std::string& path, const data::Tokenizer* tokenizer,

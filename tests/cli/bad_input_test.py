@@ -261,7 +261,7 @@ class BadInput(unittest.TestCase):
             (folder / 'manifest.json').write_text(json.dumps(manifest))
         return self.with_checkpoint('newer', change)
 
-    @case(USAGE, 'model.width')
+    @case(DATA, 'model.width')
     def test_resume_with_another_model(self):
         return ['train', self.where / 'good.yaml', 'model.width=64']
 
