@@ -80,14 +80,9 @@ class BlockGenerator : public BatchGenerator<T> {
   Start start(const Prompt& prompt, const GenerateOptions& options) const override {
     const std::int64_t length = this->config_.block_length;
     const auto size = static_cast<std::int64_t>(prompt.ids.size());
-    Start result{prompt.ids, {}};
-    if ((options.pad_left || size < length) && size % length != 0)
-      result.ids.insert(result.ids.begin(), static_cast<std::size_t>(length - size % length),
-                        options.pad_id);
-    const auto whole = static_cast<std::ptrdiff_t>(result.ids.size()) / length * length;
-    result.given.assign(result.ids.begin() + whole, result.ids.end());
-    result.ids.resize(static_cast<std::size_t>(whole));
-    return result;
+    const bool padded = (options.pad_left || size < length) && size % length != 0;
+    const std::int64_t pad = padded ? length - size % length : 0;
+    return {pad, (pad + size) / length * length};
   }
   // Rows of D are the concatenated embeddings of L_B tokens, D / L_B wide each.
   void embed_prompt(std::int64_t rows, const std::int32_t* ids) override {
