@@ -15,7 +15,7 @@ enum class ModelKind { vanilla, block };
 enum class Recompute { none, attention_mlp, layer };
 enum class LearningRateSchedule { cosine, constant, wsd };
 enum class Decay { all, matrices };
-enum class PipelineSchedule { gpipe, one_f_one_b, interleaved };
+enum class PipelineSchedule { gpipe, one_f_one_b, eager_one_f_one_b, interleaved };
 enum class RankOrder { pipeline_first, data_first };
 enum class GradientType { fp32, bf16 };
 enum class AttentionChoice { automatic, native, cudnn };

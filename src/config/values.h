@@ -62,7 +62,7 @@ inline Spellings spellings(Decay) {
   return {"all", "matrices"};
 }
 inline Spellings spellings(PipelineSchedule) {
-  return {"gpipe", "1f1b", "interleaved"};
+  return {"gpipe", "1f1b", "eager_1f1b", "interleaved"};
 }
 inline Spellings spellings(RankOrder) {
   return {"pipeline_first", "data_first"};

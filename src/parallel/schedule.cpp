@@ -83,6 +83,8 @@ std::int64_t warm_up(const ScheduleShape& shape, std::int64_t stage) {
       return forwards;
     case PipelineSchedule::one_f_one_b:
       return std::min(shape.stages - stage - 1, forwards);
+    case PipelineSchedule::eager_one_f_one_b:
+      return std::min(2 * (shape.stages - stage - 1), forwards);
     case PipelineSchedule::interleaved:
       // All chunks but the last for the first group, and two a hop: a stage runs one instruction of
       // each kind while a micro-batch goes to its neighbour, and one while its gradient returns.

@@ -10,7 +10,7 @@
 namespace tessera {
 namespace {
 
-using testing::kGpipe, testing::kInterleaved, testing::kOneF;
+using testing::kEager, testing::kGpipe, testing::kInterleaved, testing::kOneF;
 using testing::Layout;
 using testing::LayoutRun;
 
@@ -18,10 +18,10 @@ constexpr std::int64_t kBatch = 8;
 constexpr int kSteps = 12;
 
 const std::vector<Layout> kLayouts = {
-    {1, 1, 1, kOneF, 1},  {1, 2, 1, kOneF, 0},    {1, 2, 1, kOneF, 1, 2},
-    {2, 1, 1, kGpipe, 1}, {2, 1, 1, kOneF, 0, 2}, {2, 1, 2, kInterleaved, 1},
-    {1, 4, 1, kOneF, 1},  {2, 2, 1, kOneF, 1},    {2, 2, 2, kInterleaved, 1},
-    {4, 1, 1, kOneF, 1},
+    {1, 1, 1, kOneF, 1},        {1, 2, 1, kOneF, 0},    {1, 2, 1, kOneF, 1, 2},
+    {2, 1, 1, kGpipe, 1},       {2, 1, 1, kOneF, 0, 2}, {2, 1, 1, kEager, 1},
+    {2, 1, 2, kInterleaved, 1}, {1, 4, 1, kOneF, 1},    {2, 2, 1, kOneF, 1},
+    {2, 2, 2, kInterleaved, 1}, {4, 1, 1, kOneF, 1},
 };
 
 // Head size 32, enough pieces for four stages.

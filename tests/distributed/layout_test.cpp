@@ -9,7 +9,7 @@
 namespace tessera {
 namespace {
 
-using testing::kGpipe, testing::kInterleaved, testing::kOneF;
+using testing::kEager, testing::kGpipe, testing::kInterleaved, testing::kOneF;
 using testing::Layout;
 using testing::LayoutRun;
 
@@ -23,11 +23,13 @@ const std::vector<Layout> kLayouts = {
     {2, 1, 1, kGpipe, 0},
     {2, 1, 1, kOneF, 1},
     {2, 1, 1, kOneF, 0, 2},
+    {2, 1, 1, kEager, 1},
     {2, 1, 2, kInterleaved, 1},
     {1, 4, 1, kOneF, 0},
     {1, 4, 1, kOneF, 1, 2},
     {4, 1, 1, kGpipe, 0},
     {4, 1, 1, kOneF, 1},
+    {4, 1, 1, kEager, 1},
     {2, 2, 1, kGpipe, 1},
     {2, 2, 1, kOneF, 0},
     {2, 2, 1, kOneF, 1, 2},

@@ -204,7 +204,8 @@ TEST(Prediction, BoundsAreBelowAndSayWhatFits) {
   const Predictor predictor(config, Device::cuda, h100_machine());
   for (const std::int64_t stages : {1, 2, 4, 8})
     for (const std::int64_t micro : {1, 4, 16, 64})
-      for (const auto schedule : {PipelineSchedule::gpipe, PipelineSchedule::one_f_one_b}) {
+      for (const auto schedule : {PipelineSchedule::gpipe, PipelineSchedule::one_f_one_b,
+                                  PipelineSchedule::eager_one_f_one_b}) {
         const Config c = layout(config, stages, micro, schedule);
         const Prediction p = predictor.predict(c, 8);
         const Predictor::Bound b = predictor.bound(c, 8);

@@ -94,7 +94,9 @@ TEST(Schedule, SlotsFollowTheFormulas) {
         const std::int64_t m = shape.micro_batches;
         ASSERT_EQ(slots, shape.kind == gpipe         ? m
                          : shape.kind == one_f_one_b ? std::min(shape.stages - stage, m)
-                                                     : interleaved_slots(shape, stage, chunk))
+                         : shape.kind == eager_one_f_one_b
+                             ? std::min(2 * (shape.stages - stage) - 1, m)
+                             : interleaved_slots(shape, stage, chunk))
             << "stage " << stage << ", chunk " << chunk;
       }
   }
@@ -126,6 +128,10 @@ TEST(Schedule, PublishedOrders) {
   EXPECT_EQ(text({one_f_one_b, 4, 1, 5}, 2), "F0 F1 B0 F2 B1 F3 B2 F4 B3 B4");
   EXPECT_EQ(text({one_f_one_b, 4, 1, 5}, 3), "F0 B0 F1 B1 F2 B2 F3 B3 F4 B4");
   EXPECT_EQ(text({one_f_one_b, 4, 1, 2}, 0), "F0 F1 B0 B1");
+  EXPECT_EQ(text({eager_one_f_one_b, 2, 1, 5}, 0), "F0 F1 F2 B0 F3 B1 F4 B2 B3 B4");
+  EXPECT_EQ(text({eager_one_f_one_b, 2, 1, 5}, 1), "F0 B0 F1 B1 F2 B2 F3 B3 F4 B4");
+  EXPECT_EQ(text({eager_one_f_one_b, 4, 1, 9}, 1),
+            "F0 F1 F2 F3 F4 B0 F5 B1 F6 B2 F7 B3 F8 B4 B5 B6 B7 B8");
   EXPECT_EQ(text({interleaved, 2, 2, 4}, 0),
             "F0.0 F1.0 F0.1 F1.1 F2.0 B0.1 F3.0 B1.1 F2.1 B0.0 F3.1 B1.0 B2.1 B3.1 B2.0 B3.0");
   EXPECT_EQ(text({interleaved, 2, 2, 4}, 1),
