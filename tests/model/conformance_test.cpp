@@ -114,6 +114,9 @@ TEST(Causality, Block) {
 TEST(Causality, BlockPrefixOne) {
   check_causality(small_block(3, 1));
 }
+TEST(Causality, BlockThatProjects) {
+  check_causality(testing::projecting(small_block(4, 2)));
+}
 TEST(Causality, BlockLengthOne) {
   check_causality(small_block(1, 1));
 }
@@ -143,6 +146,20 @@ TEST(Initialisation, LossIsAboutTheLogarithmOfTheVocabulary) {
   double sum = 0;
   stage.forward(0, {4, ids.data(), ids.data()}, model::HeadMode::loss, nullptr, &sum);
   EXPECT_NEAR(sum / double(4 * model::targets_a_sample(config)), std::log(997.0), 0.1);
+}
+
+TEST(Initialisation, OfAProjectionIsThePublishedOne) {
+  const auto table = model::parameter_table(testing::projecting(small_block(3, 2)));
+  const auto& embeddings = table[table.find("embedder.embeddings.weight")];
+  const auto& weight = table[table.find("embedder.projection_layer.weight")];
+  const auto& bias = table[table.find("embedder.projection_layer.bias")];
+  EXPECT_EQ(embeddings.shape, (std::vector<std::int64_t>{31, 24}));
+  EXPECT_EQ(embeddings.deviation, 0.02);
+  EXPECT_EQ(weight.shape, (std::vector<std::int64_t>{24, 24, 3}));
+  EXPECT_EQ(weight.initial, model::Initial::normal);
+  EXPECT_EQ(weight.deviation, 1 / std::sqrt(24.0 * 3));
+  EXPECT_EQ(bias.shape, (std::vector<std::int64_t>{24}));
+  EXPECT_EQ(bias.initial, model::Initial::zeros);
 }
 
 TEST(Initialisation, FollowsNamesAndSpecifiedDeviations) {
