@@ -43,7 +43,9 @@ INSTANTIATE_TEST_SUITE_P(Paper, ParameterCount,
                                            Count{"block_170m", 173164032, 85057536},
                                            Count{"block_420m", 420313088, 302313472},
                                            Count{"block_1000m", 1045934080, 805740544},
-                                           Count{"block_1400m", 1448800256, 1208606720}),
+                                           Count{"block_1400m", 1448800256, 1208606720},
+                                           Count{"block_uptrain_170m", 204499200, 85057536},
+                                           Count{"block_uptrain_420m", 463141888, 302313472}),
                          [](const auto& c) { return std::string(c.param.name); });
 
 // GFLOP a token of the performance page's table, at context 2048.
@@ -59,7 +61,7 @@ TEST(Flops, EqualThePublishedDefinition) {
 // What the pieces really multiply differs from the definition by what is never predicted: one
 // window of the token decoder a sample.
 TEST(Flops, PiecesAgreeWithTheDefinition) {
-  for (const char* name : {"vanilla_160m", "block_170m"}) {
+  for (const char* name : {"vanilla_160m", "block_170m", "block_uptrain_170m"}) {
     const ModelConfig config = paper(name);
     model::ParameterTable table;
     double sum = 0;
