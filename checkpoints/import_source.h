@@ -24,6 +24,11 @@ class ImportSource {
   // By name, without buffers (hugging_face.h).
   const std::map<std::string, Source>& tensors() const { return tensors_; }
 
+  // Elements [begin, end) of a tensor that is there.
+  void read(const std::string& name, std::int64_t begin, std::int64_t end, float* out) const;
+  // FOLDER/tokenizer.json, or "".
+  std::string tokenizer_json() const;
+
   // Error{data} naming tensors that are missing, that the model does not have, or whose shape is
   // another; at most a few of each.
   void require(const std::vector<TensorInfo>& wanted) const;

@@ -76,6 +76,9 @@ inline Spellings spellings(AttentionChoice) {
 inline Spellings spellings(Padding) {
   return {"none", "random_pad_first_block", "pad_to_block_boundary"};
 }
+inline Spellings spellings(Embedder) {
+  return {"concat", "projection"};
+}
 inline Spellings spellings(OnBadChunk) {
   return {"stop", "skip"};
 }

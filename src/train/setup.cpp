@@ -165,8 +165,9 @@ std::string model_lines(const ModelConfig& c, const model::ParameterTable& table
   const std::string depth =
       c.kind == ModelKind::vanilla
           ? fmt::format("{} layers", c.layers)
-          : fmt::format("{} block decoder + {} token decoder layers, blocks of {}, prefix {}",
-                        c.block_layers, c.token_layers, c.block_length, c.prefix);
+          : fmt::format("{} block decoder + {} token decoder layers, blocks of {}{}, prefix {}",
+                        c.block_layers, c.token_layers, c.block_length,
+                        c.embedder == Embedder::projection ? " projected" : "", c.prefix);
   return fmt::format(
       "model {}: {}, width {}, {} heads, context {}, vocabulary {}\n"
       "  {} parameters ({} without embeddings, expansion and classifier), {:.4g} MFLOP a token",

@@ -32,6 +32,12 @@ inline ModelConfig small(ModelKind kind) {
   return model;
 }
 
+inline ModelConfig small_projecting() {
+  ModelConfig model = small(ModelKind::block);
+  model.embedder = Embedder::projection;
+  return model;
+}
+
 inline Config config_of(const ModelConfig& model) {
   Config config;
   config.model = model;

@@ -21,10 +21,10 @@ namespace {
 using Kind = CheckpointReader::Kind;
 namespace fs = std::filesystem;
 
-class Exchange : public ::testing::TestWithParam<ModelKind> {
+class Exchange : public ::testing::TestWithParam<ModelConfig> {
  protected:
   Exchange()
-      : model_(small(GetParam())),
+      : model_(GetParam()),
         tensors_(tensors_of(model_)),
         values_(sample_values(tensors_, 11)),
         checkpoint_(checkpoint_of(folder_ / "run/checkpoints", model_, values_,
@@ -57,9 +57,13 @@ class Exchange : public ::testing::TestWithParam<ModelKind> {
   const std::string checkpoint_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Both, Exchange, ::testing::Values(ModelKind::vanilla, ModelKind::block),
+INSTANTIATE_TEST_SUITE_P(All, Exchange,
+                         ::testing::Values(small(ModelKind::vanilla), small(ModelKind::block),
+                                           small_projecting()),
                          [](const auto& each) {
-                           return each.param == ModelKind::block ? "block" : "vanilla";
+                           return each.param.kind == ModelKind::vanilla         ? "vanilla"
+                                  : each.param.embedder == Embedder::projection ? "projecting"
+                                                                                : "block";
                          });
 
 TEST_P(Exchange, ThereAndBackKeepsEveryBit) {

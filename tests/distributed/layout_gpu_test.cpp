@@ -102,11 +102,9 @@ TEST_P(GpuLayouts, Bf16StaysNearOneGpuAndRepeatsBitForBitWithAndWithoutGraphs) {
 
 INSTANTIATE_TEST_SUITE_P(Models, GpuLayouts,
                          ::testing::Values(larger(testing::small_vanilla()),
-                                           larger(testing::small_block(4, 2))),
-                         [](const auto& c) {
-                           return std::string(c.param.kind == ModelKind::vanilla ? "vanilla"
-                                                                                 : "block");
-                         });
+                                           larger(testing::small_block(4, 2)),
+                                           larger(testing::projecting(testing::small_block(4, 2)))),
+                         [](const auto& c) { return testing::name_of(c.param); });
 
 }  // namespace
 }  // namespace tessera

@@ -109,11 +109,9 @@ TEST_P(Layouts, NarrowGradientsStayNear) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Layouts,
-                         ::testing::Values(testing::small_vanilla(), testing::small_block(4, 2)),
-                         [](const auto& c) {
-                           return std::string(c.param.kind == ModelKind::vanilla ? "vanilla"
-                                                                                 : "block");
-                         });
+                         ::testing::Values(testing::small_vanilla(), testing::small_block(4, 2),
+                                           testing::projecting(testing::small_block(4, 2))),
+                         [](const auto& c) { return testing::name_of(c.param); });
 
 }  // namespace
 }  // namespace tessera

@@ -69,7 +69,7 @@ class Block:
         self.c = module.Config(
             vocab=c['vocab_size'], width=c['hidden_size'], heads=c['num_attention_heads'],
             block_layers=c['block_layers'], token_layers=c['token_layers'], block_length=c['block_length'],
-            prefix=c['prefix'], rotary_pct=c['rotary_pct'])
+            prefix=c['prefix'], rotary_pct=c['rotary_pct'], projection=c.get('embedder') == 'projection')
         self.model = module.build(self.c).to(device).float().eval()
         self.model.load_state_dict(tensors)
         self.device, self.pad = device, padding == 'pad'

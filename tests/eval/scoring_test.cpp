@@ -118,12 +118,9 @@ TEST_P(Scoring, ReplicasShareTheRequests) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Scoring,
                          ::testing::Values(testing::small_vanilla(), testing::small_block(4, 2),
-                                           testing::small_block(3, 1), testing::small_block(1, 2)),
-                         [](const auto& c) {
-                           return c.param.kind == ModelKind::vanilla
-                                      ? std::string("vanilla")
-                                      : "block_l" + std::to_string(c.param.block_length);
-                         });
+                                           testing::small_block(3, 1), testing::small_block(1, 2),
+                                           testing::projecting(testing::small_block(4, 2))),
+                         [](const auto& c) { return testing::name_of(c.param); });
 
 TEST(Rolling, PredictsEveryTokenOnceBehindAsMuchAsItMay) {
   for (const std::int64_t longest : {1, 4, 7}) {

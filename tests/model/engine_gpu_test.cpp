@@ -180,15 +180,11 @@ TEST_P(EngineGpu, GradientsAreSlopesOfTheLoss) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, EngineGpu,
-                         ::testing::Values(vanilla(), block(4, 2, 48), block(4, 2, 416),
-                                           block(8, 3, 64), block(1, 2, 24)),
-                         [](const auto& c) {
-                           return c.param.kind == ModelKind::vanilla
-                                      ? std::string("vanilla")
-                                      : "block" + std::to_string(c.param.block_length) + "_" +
-                                            std::to_string(c.param.context);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Models, EngineGpu,
+    ::testing::Values(vanilla(), block(4, 2, 48), block(4, 2, 416), block(8, 3, 64),
+                      block(1, 2, 24), projecting(block(4, 2, 48)), projecting(block(5, 1, 60))),
+    [](const auto& c) { return name_of(c.param) + "_" + std::to_string(c.param.context); });
 
 }  // namespace
 }  // namespace tessera::testing
