@@ -147,10 +147,10 @@ std::string step_table(const Prediction& p, bool mfu) {
   add("clearing gradients", t.clear);
   add("computing, mean of the stages", t.computing);
   add("waiting in the pipeline, mean", t.waiting);
+  add("gathering parameters, not hidden", t.gather);
   add("gradient sums after the backward", t.reduction);
   add("norms and agreement", t.agreement);
   add("AdamW", t.update);
-  add("gathering parameters", t.gather);
   add("step", p.step_seconds);
   std::string text = format_table(rows);
   text += fmt::format("  {} tokens/s", with_commas(static_cast<std::int64_t>(p.tokens_per_second)));
@@ -218,10 +218,10 @@ OrderedJson to_json(const Prediction& p, bool mfu) {
                        {{"clear", t.clear},
                         {"computing", t.computing},
                         {"waiting", t.waiting},
+                        {"gather", t.gather},
                         {"reduction", t.reduction},
                         {"agreement", t.agreement},
-                        {"update", t.update},
-                        {"gather", t.gather}}}};
+                        {"update", t.update}}}};
   json["stage"] = OrderedJson::array();
   for (const StagePrediction& s : p.stages) {
     OrderedJson ranges = OrderedJson::array(), memory = OrderedJson::object();

@@ -6,6 +6,7 @@
 #include "comm/mpi_communicator.h"
 #include "core/device_memory.h"
 #include "distributed/layouts.h"
+#include "support/late_transport.h"
 
 namespace tessera {
 namespace {
@@ -18,10 +19,10 @@ constexpr std::int64_t kBatch = 8;
 constexpr int kSteps = 12;
 
 const std::vector<Layout> kLayouts = {
-    {1, 1, 1, kOneF, 1},        {1, 2, 1, kOneF, 0},    {1, 2, 1, kOneF, 1, 2},
-    {2, 1, 1, kGpipe, 1},       {2, 1, 1, kOneF, 0, 2}, {2, 1, 1, kEager, 1},
-    {2, 1, 2, kInterleaved, 1}, {1, 4, 1, kOneF, 1},    {2, 2, 1, kOneF, 1},
-    {2, 2, 2, kInterleaved, 1}, {4, 1, 1, kOneF, 1},
+    {1, 1, 1, kOneF, 1},    {1, 2, 1, kOneF, 0},        {1, 2, 1, kOneF, 1, 2},
+    {1, 2, 1, kOneF, 1, 4}, {2, 1, 1, kGpipe, 1},       {2, 1, 1, kOneF, 0, 2},
+    {2, 1, 1, kEager, 1},   {2, 1, 2, kInterleaved, 1}, {1, 4, 1, kOneF, 1},
+    {2, 2, 1, kOneF, 1},    {2, 2, 2, kInterleaved, 1}, {4, 1, 1, kOneF, 1},
 };
 
 // Head size 32, enough pieces for four stages.
@@ -97,6 +98,30 @@ TEST_P(GpuLayouts, Bf16StaysNearOneGpuAndRepeatsBitForBitWithAndWithoutGraphs) {
     EXPECT_EQ(found.tensors, eager.tensors);
     for (std::size_t i = 0; i < expected.losses.size(); ++i)
       EXPECT_NEAR(found.losses[i], expected.losses[i], 2e-3 * expected.losses[i]) << "step " << i;
+  }
+}
+
+// Parameters arrive only when they are waited for, and are no numbers before (layout_test has the
+// same on the CPU): the same bits in both types, with graphs and without.
+TEST_P(GpuLayouts, ComputeWithNothingThatIsOnItsWay) {
+  for (const Layout& layout : kLayouts) {
+    if (layout.ranks() != world_->size() || layout.replicas == 1 || layout.zero == 0) continue;
+    for (const Precision precision : {Precision::fp32, Precision::bf16})
+      for (const bool graphs : {true, false}) {
+        SCOPED_TRACE(layout.name());
+        const auto count = std::make_shared<testing::GatherCount>();
+        const parallel::EngineOptions as_ever = options_;
+        const LayoutRun prompt = run(layout, precision, graphs);
+        options_ = testing::with_late_gathers(as_ever, Device::cuda, count);
+        const LayoutRun late = run(layout, precision, graphs);
+        options_ = as_ever;
+        EXPECT_EQ(late.losses, prompt.losses);
+        EXPECT_EQ(late.norms, prompt.norms);
+        EXPECT_EQ(late.evaluation, prompt.evaluation);
+        EXPECT_EQ(late.tensors, prompt.tensors);
+        EXPECT_EQ(count->pending, 0);
+        EXPECT_GE(count->waits, 2 * (kSteps - 1) + 1);  // forwards in several parts
+      }
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "comm/mpi_communicator.h"
 #include "distributed/layouts.h"
+#include "support/late_transport.h"
 
 namespace tessera {
 namespace {
@@ -20,6 +21,7 @@ const std::vector<Layout> kLayouts = {
     {1, 1, 1, kOneF, 0, 2},
     {1, 2, 1, kOneF, 0},
     {1, 2, 1, kOneF, 1, 2},
+    {1, 2, 1, kOneF, 1, 4},
     {2, 1, 1, kGpipe, 0},
     {2, 1, 1, kOneF, 1},
     {2, 1, 1, kOneF, 0, 2},
@@ -33,21 +35,26 @@ const std::vector<Layout> kLayouts = {
     {2, 2, 1, kGpipe, 1},
     {2, 2, 1, kOneF, 0},
     {2, 2, 1, kOneF, 1, 2},
+    {2, 2, 1, kOneF, 1, 4},
     {2, 2, 2, kInterleaved, 1},
     {2, 2, 2, kInterleaved, 0, 1, GradientType::fp32, RankOrder::data_first},
 };
 
-parallel::EngineOptions small_buckets() {
+constexpr std::int64_t kSmallBuckets = 5000;  // elements: several buckets, cut inside tensors
+constexpr std::int64_t kOneBucket = 1 << 20;
+
+parallel::EngineOptions buckets(std::int64_t elements) {
   parallel::EngineOptions options;
-  options.bucket_elements = 5000;  // several buckets, cut inside tensors
+  options.bucket_elements = elements;
   return options;
 }
 
 class Layouts : public ::testing::TestWithParam<ModelConfig> {
  protected:
-  LayoutRun run(const Layout& layout) {
+  LayoutRun run(const Layout& layout) { return run(layout, buckets(kSmallBuckets)); }
+  LayoutRun run(const Layout& layout, const parallel::EngineOptions& options) {
     return testing::run_layout(testing::layout_config(GetParam(), layout, kBatch), Device::cpu,
-                               *world_, kSteps, small_buckets());
+                               *world_, kSteps, options);
   }
   LayoutRun alone() {
     const auto single = comm::make_single();
@@ -88,6 +95,37 @@ TEST_P(Layouts, RepeatBitForBit) {
     EXPECT_EQ(once.norms, again.norms);
     EXPECT_EQ(once.tensors, again.tensors);
   }
+}
+
+// Parameters arrive only when they are waited for, and are no numbers before: the same bits, so
+// every part of a first forward has waited for what it computes with. Small buckets cut it.
+TEST_P(Layouts, ComputeWithNothingThatIsOnItsWay) {
+  int tried = 0;
+  for (const Layout& layout : kLayouts) {
+    if (layout.ranks() != world_->size() || layout.replicas == 1 || layout.zero == 0) continue;
+    for (const std::int64_t elements : {kSmallBuckets, kOneBucket}) {
+      SCOPED_TRACE(layout.name() + ", buckets of " + std::to_string(elements));
+      ++tried;
+      const auto count = std::make_shared<testing::GatherCount>();
+      const LayoutRun prompt = run(layout, buckets(elements));
+      const LayoutRun late =
+          run(layout, testing::with_late_gathers(buckets(elements), Device::cpu, count));
+      EXPECT_EQ(late.losses, prompt.losses);
+      EXPECT_EQ(late.norms, prompt.norms);
+      EXPECT_EQ(late.evaluation, prompt.evaluation);
+      EXPECT_EQ(late.tensors, prompt.tensors);
+      EXPECT_EQ(count->pending, 0);
+      // The last update's are waited for by the evaluation, at once.
+      if (elements == kOneBucket) {
+        EXPECT_EQ(count->asked, kSteps);
+        EXPECT_EQ(count->waits, kSteps);
+      } else {
+        EXPECT_GE(count->asked, 3 * kSteps);
+        EXPECT_GE(count->waits, 2 * (kSteps - 1) + 1);
+      }
+    }
+  }
+  EXPECT_TRUE(tried > 0 || world_->size() == 1);
 }
 
 // Rounding gradients to bf16 on the wire changes little, and every replica still holds the same.
