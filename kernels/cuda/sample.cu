@@ -13,9 +13,10 @@ namespace {
 // Logits further below the largest than this many temperatures have weight 0.
 constexpr double kDeepest = 28.5;
 
-// Calls body(id, z) for this thread's share of a row, sixteen bytes at a time where kVectors.
+// Calls body(id, z) for this thread's share of a row, sixteen bytes at a time where kVectors; what
+// it makes of z goes to `stage` (16-byte aligned), where there is one.
 template <typename T, bool kVectors, typename Body>
-__device__ void visit_row(const T* logits, int vocab, const Body& body) {
+__device__ void visit_row(const T* logits, int vocab, T* stage, const Body& body) {
   int done = 0;
   if constexpr (kVectors) {
     constexpr int kWide = kLanes<T>;
@@ -26,18 +27,22 @@ __device__ void visit_row(const T* logits, int vocab, const Body& body) {
       load(logits + v * kWide, z);
 #pragma unroll
       for (int e = 0; e < kWide; ++e) body(v * kWide + e, z[e]);
+      if (stage) store(stage + v * kWide, z);
     }
     done = whole * kWide;
   }
-  for (int id = done + static_cast<int>(threadIdx.x); id < vocab; id += kSampleThreads)
-    body(id, to_float(logits[id]));
+  for (int id = done + static_cast<int>(threadIdx.x); id < vocab; id += kSampleThreads) {
+    float z = to_float(logits[id]);
+    body(id, z);
+    if (stage) stage[id] = from_float<T>(z);
+  }
 }
 
 // The smallest id that has the largest logit.
 template <typename T, bool kVectors>
 __device__ int likeliest(const Sample<T>& a, const T* logits, Weight* scratch) {
   Weight best = 0;
-  visit_row<T, kVectors>(logits, static_cast<int>(a.vocab), [&](int id, float z) {
+  visit_row<T, kVectors>(logits, static_cast<int>(a.vocab), nullptr, [&](int id, float z) {
     if (a.allowed && a.allowed[id] == 0) return;
     const Weight k =
         static_cast<Weight>(key_of(z)) << 32 | (0xffffffffu - static_cast<unsigned>(id));
@@ -52,19 +57,26 @@ template <typename T, bool kVectors, bool kStaged>
 __device__ SampleRow<T, kStaged> take_row(const Sample<T>& a, const T* logits, T* stage,
                                           Weight* scratch) {
   float most = -INFINITY, least = INFINITY;
-  visit_row<T, kVectors>(logits, static_cast<int>(a.vocab), [&](int id, float z) {
+  const int vocab = static_cast<int>(a.vocab);
+  T* const to = kStaged ? stage : nullptr;
+  visit_row<T, kVectors>(logits, vocab, to, [&](int id, float& z) {
     const bool may = !a.allowed || a.allowed[id] != 0;
     if (z != z) z = -INFINITY;
     if (may) {
       most = fmaxf(most, z);
       if (z > -INFINITY) least = fminf(least, z);
     }
-    if constexpr (kStaged) stage[id] = from_float<T>(may ? z : NAN);
+    if (!may) z = NAN;
   });
+  constexpr int kWide = kLanes<T>;
+  const int whole = (vocab + kWide - 1) / kWide * kWide;
+  if constexpr (kStaged)  // the last vector's rest
+    for (int id = vocab + static_cast<int>(threadIdx.x); id < whole; id += kSampleThreads)
+      stage[id] = from_float<T>(NAN);
   auto* const floats = reinterpret_cast<float*>(scratch);
   most = block_join(most, floats, [](float x, float y) { return fmaxf(x, y); });
   least = block_join(least, floats, [](float x, float y) { return fminf(x, y); });
-  return {kStaged ? stage : logits, a.allowed, static_cast<int>(a.vocab), most, least};
+  return {kStaged ? stage : logits, a.allowed, vocab, most, least};
 }
 
 template <typename T, bool kStaged>
@@ -86,16 +98,21 @@ __device__ int draw(const Sample<T>& a, const SampleRow<T, kStaged>& row, std::i
         },
         s, cut);
 
-  // Runs of neighbouring ids, one a thread; then the ids of the run that reaches the target.
-  const auto kept = [&](int id) {
-    const float z = row.at(id);
-    return row.may(id, z) && cut.keeps(key_of(z), id) ? weight(id, z) : Weight{0};
+  // Runs of neighbouring vectors, one a thread, an odd number so that threads read from different
+  // banks; then the ids of the run that reaches the target.
+  constexpr int kWide = kLanes<T>;
+  const auto kept = [&](int id, float z) {
+    return cut.keeps(z, id) ? weight(id, z) : Weight{0};  // never a NaN
   };
-  const int run = (row.vocab + kSampleThreads - 1) / kSampleThreads;
-  const int begin = min(static_cast<int>(threadIdx.x) * run, row.vocab);
-  const int end = min(begin + run, row.vocab);
+  const int count = row.vectors(), run = (count + kSampleThreads - 1) / kSampleThreads | 1;
+  const int begin = min(static_cast<int>(threadIdx.x) * run, count), end = min(begin + run, count);
   Weight mine = 0;
-  for (int id = begin; id < end; ++id) mine += kept(id);
+  for (int v = begin; v < end; ++v) {
+    float z[kWide];
+    row.take(v, z);
+#pragma unroll
+    for (int e = 0; e < kWide; ++e) mine += kept(v * kWide + e, z[e]);
+  }
   Weight total;
   const Weight through = block_scan(mine, s.scratch, total);
   const double u = counter_uniform(a.seed, static_cast<std::uint64_t>(a.prompts[r]),
@@ -104,13 +121,17 @@ __device__ int draw(const Sample<T>& a, const SampleRow<T, kStaged>& row, std::i
   const Weight target = wanted < total ? wanted : total - 1;
   if (through - mine <= target && target < through) {
     Weight reached = through - mine;
-    for (int id = begin; id < end; ++id) {
-      reached += kept(id);
-      if (reached > target) {
-        s.found = id;
-        break;
+    int found = -1;
+    for (int v = begin; found < 0 && v < end; ++v) {
+      float z[kWide];
+      row.take(v, z);
+#pragma unroll
+      for (int e = 0; e < kWide; ++e) {
+        reached += kept(v * kWide + e, z[e]);
+        if (found < 0 && reached > target) found = v * kWide + e;
       }
     }
+    s.found = found;
   }
   __syncthreads();
   return s.found;
@@ -169,7 +190,7 @@ template <typename T, bool kVectors>
 void launch(const Queue& queue, const Sample<T>& a) {
   const auto rows = static_cast<unsigned>(a.rows);
   const auto stream = static_cast<cudaStream_t>(queue.stream);
-  const std::int64_t bytes = a.vocab * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t bytes = (a.vocab * static_cast<std::int64_t>(sizeof(T)) + 15) / 16 * 16;
   if (a.temperature <= 0) {
     choose<T, kVectors, Way::greedy><<<rows, kSampleThreads, 0, stream>>>(a, 0.0f);
     return;

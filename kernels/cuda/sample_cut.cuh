@@ -38,6 +38,10 @@ __device__ inline unsigned key_of(float z) {
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
+__device__ inline float value_of(unsigned key) {
+  return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
 template <typename V, typename Join>
 __device__ V block_join(V value, V* scratch, const Join& join) {
   for (int offset = 16; offset > 0; offset /= 2)
@@ -69,32 +73,51 @@ __device__ inline Weight block_scan(Weight value, Weight* scratch, Weight& total
   return value + front;
 }
 
-// What a row's ids are cut to: all larger keys, and of those equal to `key` the ids up to `last`.
+// What a row's ids are cut to: all larger logits, and of those equal to `least` the ids up to
+// `last`.
 struct Cut {
-  unsigned key = 0;
+  float least = -INFINITY;
   int last = INT_MAX;
-  __device__ bool keeps(unsigned k, int id) const { return k > key || (k == key && id <= last); }
+  __device__ bool keeps(float z, int id) const { return z > least || (z == least && id <= last); }
 };
 
-// A row of logits; staged, it lies in shared memory with -inf for NaN and NaN for ids that may not
-// be chosen.
+// A row of logits. Staged, it lies in shared memory in whole vectors, with -inf for NaN and NaN for
+// what may not be chosen.
 template <typename T, bool kStaged>
 struct SampleRow {
+  static constexpr int kWide = kLanes<T>;
   const T* logits;
   const std::uint8_t* allowed;
   int vocab;
   float most, least;  // of the ids that may be chosen; least: of finite ones
 
   __device__ float at(int id) const { return to_float(logits[id]); }
-  __device__ bool may(int id, float z) const {
-    if constexpr (kStaged) return z == z;
-    return !allowed || allowed[id] != 0;
+  __device__ int vectors() const { return (vocab + kWide - 1) / kWide; }
+  // The logits of ids from v * kWide on; NaN for what may not be chosen.
+  __device__ void take(int v, float (&z)[kWide]) const {
+    if constexpr (kStaged) {
+      load(logits + v * kWide, z);
+    } else {
+#pragma unroll
+      for (int e = 0; e < kWide; ++e) {
+        const int id = v * kWide + e;
+        const bool may = id < vocab && (!allowed || allowed[id] != 0);
+        z[e] = may ? at(id) : NAN;
+        if (may && z[e] != z[e]) z[e] = -INFINITY;
+      }
+    }
   }
   // Calls body(id, z) for this thread's share of the ids that may be chosen.
   template <typename Body>
   __device__ void each(const Body& body) const {
-    for (int id = static_cast<int>(threadIdx.x); id < vocab; id += kSampleThreads)
-      if (const float z = at(id); may(id, z)) body(id, z);
+    const int count = vectors();
+    for (int v = static_cast<int>(threadIdx.x); v < count; v += kSampleThreads) {
+      float z[kWide];
+      take(v, z);
+#pragma unroll
+      for (int e = 0; e < kWide; ++e)
+        if (z[e] == z[e]) body(v * kWide + e, z[e]);
+    }
   }
 };
 
@@ -173,26 +196,27 @@ __device__ void narrow(const SampleRow<T, kStaged>& row, float span, const Weigh
   const float bins_a_unit = span > 0 ? static_cast<float>(kBins - 1) / span : 0.0f;
   const auto bin_of = [&](float z) {
     if (z == row.most) return 0;
-    const float x = (row.most - z) * bins_a_unit;
-    return x < static_cast<float>(kBins - 1) ? static_cast<int>(x) : kBins - 1;  // NaN too
+    // Rounded by adding 2^23, whose last bit is one; NaN comes into the last bin too.
+    const float x = fminf((row.most - z) * bins_a_unit, static_cast<float>(kBins - 1));
+    return static_cast<int>(__float_as_uint(x + 8388608.0f) & (kBins - 1));
   };
   const auto kept = [&](const auto& body) {
     row.each([&](int id, float z) {
-      if (const unsigned key = key_of(z); cut.keeps(key, id)) body(id, z, key);
+      if (cut.keeps(z, id)) body(id, z);
     });
   };
   clear_bins(s);
-  kept([&](int id, float z, unsigned) { add_to_bin(s, bin_of(z), weight(id, z), wide); });
+  kept([&](int id, float z) { add_to_bin(s, bin_of(z), weight(id, z), wide); });
   const int bin = find_bin(s, wide, goal_of);
 
   // The candidates of that bin, likeliest first: ~key in the upper half, id in the lower.
   if (threadIdx.x == 0) s.count = 0;
   __syncthreads();
-  kept([&](int id, float z, unsigned key) {
+  kept([&](int id, float z) {
     if (bin_of(z) != bin) return;
     const int place = atomicAdd(&s.count, 1);
     if (place < kCandidates)
-      s.candidates[place] = static_cast<Weight>(~key) << 32 | static_cast<unsigned>(id);
+      s.candidates[place] = static_cast<Weight>(~key_of(z)) << 32 | static_cast<unsigned>(id);
   });
   __syncthreads();
   const int count = s.count;
@@ -209,28 +233,28 @@ __device__ void narrow(const SampleRow<T, kStaged>& row, float span, const Weigh
       if (before < s.goal && s.goal <= before + weight_at(mine)) s.boundary = mine;
     }
     __syncthreads();
-    cut.key = ~static_cast<unsigned>(s.boundary >> 32);
+    cut.least = value_of(~static_cast<unsigned>(s.boundary >> 32));
     cut.last = static_cast<int>(s.boundary & 0xffffffffu);
     __syncthreads();
     return;
   }
 
   // Very many of them: by the bits of their keys, then of the ids of equals.
-  const unsigned key = ~select(
+  const float least = value_of(~select(
       [&](const auto& body) {
-        kept([&](int id, float z, unsigned k) {
-          if (bin_of(z) == bin) body(~k, weight(id, z));
+        kept([&](int id, float z) {
+          if (bin_of(z) == bin) body(~key_of(z), weight(id, z));
         });
       },
-      s, wide);
+      s, wide));
   const unsigned last = select(
       [&](const auto& body) {
-        kept([&](int id, float z, unsigned k) {
-          if (k == key) body(static_cast<unsigned>(id), weight(id, z));
+        kept([&](int id, float z) {
+          if (z == least) body(static_cast<unsigned>(id), weight(id, z));
         });
       },
       s, wide);
-  cut.key = key;
+  cut.least = least;
   cut.last = static_cast<int>(last);
 }
 

@@ -11,7 +11,8 @@
 //   PipeDream-flush, Narayanan et al. 2021 (arXiv 2006.09503).
 // eager_1f1b: the same with min(2 (stages - stage - 1), M) forwards first: a stage goes on with one
 //   while a micro-batch is on its way to the next stage, and one while its gradient comes back, so
-//   that messages cost no time; for a slot more a hop. Zhuang et al. 2022 (arXiv 2211.05322).
+//   that messages cost no time; and one slot more than that, into which the next activation comes.
+//   Zhuang et al. 2022 (arXiv 2211.05322).
 // interleaved: 1F1B over chunks in groups of `stages` micro-batches; M a multiple of stages.
 //   Narayanan et al. 2021 (arXiv 2104.04473), section 2.2.
 #pragma once
@@ -51,7 +52,8 @@ struct RankSchedule {
 // shapes that the schedule cannot run.
 void check_shape(const ScheduleShape& shape);
 
-// The schedule of one stage; slots are given lowest free first. TESSERA_CHECKs the shape.
+// The schedule of one stage; slots are given lowest free first, in eager_1f1b in turn.
+// TESSERA_CHECKs the shape.
 RankSchedule make_schedule(const ScheduleShape& shape, std::int64_t stage);
 
 // Share of a rank's time that is idle when all virtual stages cost the same and links are free:
