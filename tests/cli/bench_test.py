@@ -49,10 +49,11 @@ class BenchData(unittest.TestCase):
         self.assertGreater(line['open_seconds'], 0)
         self.assertGreater(line['first_batch_seconds'], 0)
         self.assertGreaterEqual(line['seconds'], 0.3)
-        self.assertLess(line['seconds'], 3)
-        taken = line['micro_batches'] * line['micro_batch'] * line['context']
-        # Of several ranks each has its own seconds.
-        self.assertAlmostEqual(line['tokens_per_second'] / (taken / line['seconds']), 1, 6 if not ranks else 0)
+        self.assertLess(line['seconds'], 30)
+        self.assertGreater(line['tokens_per_second'], 0)
+        if not ranks:  # of several each has its own seconds
+            taken = line['micro_batches'] * line['micro_batch'] * line['context']
+            self.assertAlmostEqual(line['tokens_per_second'] / (taken / line['seconds']), 1, 6)
         return line
 
     def test_folders_with_keys(self):
