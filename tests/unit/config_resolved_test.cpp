@@ -240,6 +240,16 @@ TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
   EXPECT_TRUE(missing.empty()) << *missing.begin();
 }
 
+// Checkpoints hold the resolved text of their time: a key that is younger has its default.
+TEST(Config, ResolvedTextsFromBeforeAKeyMeanWhatTheyMeant) {
+  const Config c = from_text("{}", {"model.block_length=2", "model.width=384", "model.heads=6"});
+  std::string text = resolved_config(c);
+  const std::string line = "  embedder: concat\n";
+  ASSERT_NE(text.find(line), std::string::npos);
+  text.erase(text.find(line), line.size());
+  EXPECT_TRUE(config_differences(c, from_text(text)).empty());
+}
+
 TEST(Config, ResolvedTextIsReadable) {
   const std::string text = resolved_config(Config{});
   EXPECT_EQ(text.find("run:\n  name: default\n  root: runs\ndevice: auto\n"), 0u) << text;
