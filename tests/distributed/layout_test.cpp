@@ -121,8 +121,10 @@ TEST_P(Layouts, ComputeWithNothingThatIsOnItsWay) {
         EXPECT_EQ(count->asked, kSteps);
         EXPECT_EQ(count->waits, kSteps);
       } else {
-        EXPECT_GE(count->asked, 2 * kSteps);
-        EXPECT_GE(count->waits, 2 * (kSteps - 1) + 1);
+        // A stage of one piece has one part; the replicas of some other have more.
+        double waits = double(count->waits);
+        world_->all_reduce(&waits, 1);
+        EXPECT_GE(waits, double(world_->size() * kSteps + 2 * (kSteps - 1)));
       }
     }
   }
