@@ -9,9 +9,9 @@
 // their bits: conversions are slow on a GPU.
 #pragma once
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #ifdef __CUDACC__
 #define TESSERA_WEIGHT_SIDES __host__ __device__
@@ -32,14 +32,18 @@ TESSERA_WEIGHT_SIDES inline std::uint32_t float_bits(float x) {
 #ifdef __CUDA_ARCH__
   return __float_as_uint(x);
 #else
-  return std::bit_cast<std::uint32_t>(x);
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
 #endif
 }
 TESSERA_WEIGHT_SIDES inline float bits_float(std::uint32_t bits) {
 #ifdef __CUDA_ARCH__
   return __uint_as_float(bits);
 #else
-  return std::bit_cast<float>(bits);
+  float x;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
 #endif
 }
 
