@@ -1,6 +1,7 @@
 #include "data/shard_reader.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "core/error.h"
 #include "core/integers.h"
 #include "data/hdf5_dataset.h"
+#include "data/hdf5_superblock.h"
 
 namespace tessera::data {
 namespace {
@@ -24,23 +26,27 @@ constexpr std::size_t kLongestString = 256;  // bytes of a string attribute
   throw Error(Category::data, path + ": " + finding);
 }
 
-// Also the place where the system's own reasons come to light (permission, too many open files).
-std::int64_t regular_file_size(const std::string& path) {
+// The size of a file whose start looks like HDF5. Also the place where the system's own reasons
+// come to light (permission, too many open files).
+std::int64_t checked_file_size(const std::string& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0)
     throw Error(Category::io, path + ": cannot be opened: " + std::strerror(errno));
   struct stat status {};
   const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+  std::array<unsigned char, kSuperblockBytes> start{};
+  const ssize_t got = regular ? ::read(descriptor, start.data(), start.size()) : 0;
+  const int reason = errno;
   ::close(descriptor);
   if (!regular) refuse(path, "is not a regular file");
+  if (got < 0) throw Error(Category::io, path + ": cannot be read: " + std::strerror(reason));
+  if (status.st_size == 0) refuse(path, "is empty, not a token shard");
+  const std::string fault = hdf5_superblock_fault({start.data(), static_cast<std::size_t>(got)});
+  if (!fault.empty()) refuse(path, fault);
   return status.st_size;
 }
 
-Hdf5Handle open_file(const std::string& path, std::int64_t bytes) {
-  const htri_t signature = H5Fis_hdf5(path.c_str());
-  if (bytes == 0 || signature <= 0)
-    refuse(path, bytes == 0 ? "is empty, not a token shard"
-                            : "is not an HDF5 file, so not a token shard");
+Hdf5Handle open_file(const std::string& path) {
   const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   // Shards are never changed in place, and locks fail on some network file systems: none is asked
   // for (HDF5_USE_FILE_LOCKING overrides this).
@@ -158,9 +164,9 @@ void ShardReader::State::check_index() {
 ShardReader::ShardReader(const std::string& path) : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.path = path;
-  const std::int64_t bytes = regular_file_size(path);
+  const std::int64_t bytes = checked_file_size(path);
   const Hdf5Lock lock;
-  s.file = open_file(path, bytes);
+  s.file = open_file(path);
   s.kind = read_kind(s.file, path);
   s.tokens.emplace(s.file, path, kTokens, static_cast<std::size_t>(s.kind.token_size()), false,
                    bytes);

@@ -68,6 +68,36 @@ TEST_F(BadShard, NotAShardAtAll) {
                [&] { read_everything(base + "/none.h5"); });
 }
 
+// What HDF5 would give memory for before it found the file too short.
+TEST_F(BadShard, SuperblocksThatAskForTheImpossible) {
+  ShardDraft().write(path);
+  const std::string good = FileSystem::posix().read(path, 1 << 20);
+  const std::string signature = good.substr(0, 8);
+  const auto refused = [&](const std::string& bytes, const std::string& reason) {
+    write_file(path, bytes);
+    expect_error(Category::data, {path, reason}, [&] { read_everything(path); });
+  };
+  refused(signature, "truncated");
+  refused(good.substr(0, 47), "truncated");
+  const auto changed = [&](std::size_t at, char byte) {
+    std::string bytes = good;
+    bytes[at] = byte;
+    return bytes;
+  };
+  ASSERT_GE(good[8], 2);  // what writers of 1.10 make
+  refused(changed(8, 4), "version 4, expected 0 to 3");
+  refused(changed(9, 4), "addresses of 4 and lengths of 8 bytes");
+  refused(changed(10, 32), "lengths of 32 bytes");
+  // Version 0 with an address of a driver's block, as the fuzzer found it.
+  std::string old = signature + std::string(120, '\0');
+  old[13] = old[14] = 8;
+  refused(old, "file driver");
+  old.resize(50);
+  refused(old, "truncated");
+  write_file(path, good);
+  read_everything(path);
+}
+
 TEST_F(BadShard, Attributes) {
   for (const char* name :
        {"format", "format_version", "vocab_size", "end_of_text", "tokenizer_digest"})
