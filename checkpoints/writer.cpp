@@ -23,16 +23,6 @@ std::string time_now() {
   return text.data();
 }
 
-// Creates `path` and those of its parents that are missing; each is in its parent for good when it
-// returns.
-void create_durably(FileSystem& files, const std::string& path) {
-  if (files.exists(path)) return;
-  const std::string parent = parent_directory(path);
-  if (parent != path) create_durably(files, parent);
-  files.create_directories(path);
-  files.sync_directory(parent);
-}
-
 FileRecord write_file(FileSystem& files, const std::string& path, const std::string& text) {
   const auto file = files.create(path);
   file->append(text);

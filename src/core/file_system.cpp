@@ -196,6 +196,14 @@ void write_atomically(FileSystem& files, const std::string& path, std::string_vi
   files.sync_directory(parent_directory(path));
 }
 
+void create_durably(FileSystem& files, const std::string& path) {
+  if (files.exists(path)) return;
+  const std::string parent = parent_directory(path);
+  if (parent != path) create_durably(files, parent);
+  files.create_directories(path);
+  files.sync_directory(parent);
+}
+
 std::string parent_directory(const std::string& path) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
   return parent.empty() ? "." : parent;

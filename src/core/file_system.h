@@ -62,6 +62,10 @@ class FileSystem {
 // PATH.tmp, sync, rename, sync of the folder.
 void write_atomically(FileSystem& files, const std::string& path, std::string_view text);
 
+// Creates `path` and those of its parents that are missing; each is in its parent for good when it
+// returns.
+void create_durably(FileSystem& files, const std::string& path);
+
 // The folder part of a path ("." where there is none).
 std::string parent_directory(const std::string& path);
 
