@@ -5,11 +5,11 @@
 #include <string_view>
 #include <utility>
 
+#include "checkpoints/first_checkpoint.h"
 #include "checkpoints/hugging_face.h"
 #include "checkpoints/import_source.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/names.h"
-#include "config/load.h"
 #include "core/error.h"
 #include "core/integers.h"
 #include "core/json.h"
@@ -18,7 +18,6 @@
 namespace tessera::checkpoints {
 namespace {
 
-constexpr std::int64_t kPartElements = std::int64_t{128} << 20;  // of an imported part
 // What an export consists of beside its weights.
 constexpr std::array<std::string_view, 4> kOthers = {kExportFile, kHuggingFaceFile, kTokenizerName,
                                                      kShardIndexFile};
@@ -185,48 +184,10 @@ std::string import_model(FileSystem& files, const std::string& folder, const Con
                          const std::string& build) {
   const ImportSource source(folder);
   source.require(tensors);
-  std::string tokenizer;
-  if (const std::string path = folder + "/" + kTokenizerName; files.exists(path))
-    tokenizer = files.read(path, kMaxJsonBytes);
-
-  std::int64_t total = 0;
-  for (const TensorInfo& tensor : tensors)
-    total = checked_add(total, element_count(tensor, folder), folder);
-  const std::string checkpoints = run_folder + "/checkpoints";
-  const std::string temporary =
-      prepare_checkpoint(files, checkpoints, 0, checked_mul(total, 12, folder) + (1 << 20));
-  std::vector<PartRecord> parts;
-  std::vector<float> values(static_cast<std::size_t>(std::min(total, kPartElements)));
-  const std::vector<float> zeros(values.size(), 0.0f);
-  std::vector<OwnedSlice> slices;
-  std::int64_t used = 0;
-  const auto write = [&] {
-    parts.push_back(
-        write_part(files, temporary, static_cast<std::int64_t>(parts.size()), tensors, slices));
-    slices.clear();
-    used = 0;
-  };
-  for (std::size_t t = 0; t < tensors.size(); ++t) {
-    const ImportSource::Source& from = source.tensors().at(tensors[t].name);
-    const std::int64_t count = from.entry->count();
-    for (std::int64_t at = 0; at < count;) {
-      if (used == kPartElements) write();
-      const std::int64_t some = std::min(count - at, kPartElements - used);
-      float* to = values.data() + used;
-      from.file->read_floats(*from.entry, at, some, to);
-      slices.push_back(
-          {static_cast<std::int64_t>(t), at, at + some, to, zeros.data(), zeros.data()});
-      at += some;
-      used += some;
-    }
-  }
-  if (used > 0) write();
-
-  TrainingState state;
-  state.config_yaml = resolved_config(config);
-  state.config_hash = config_hash(config);
-  state.build = build;
-  return commit_checkpoint(files, checkpoints, temporary, state, tensors, parts, tokenizer);
+  const auto give = [&](const TensorInfo& tensor, std::int64_t begin, std::int64_t end,
+                        float* out) { source.read(tensor.name, begin, end, out); };
+  return write_first_checkpoint(files, config, tensors, give, source.tokenizer_json(), run_folder,
+                                build);
 }
 
 }  // namespace tessera::checkpoints

@@ -12,6 +12,9 @@ namespace {
 
 constexpr const char* kNeoxType = "gpt_neox";
 constexpr const char* kBlockType = "block_transformer";
+constexpr const char* kEmbedderKey = "embedder";
+constexpr const char* kConcat = "concat";
+constexpr const char* kProjection = "projection";
 
 [[noreturn]] void fail(const std::string& file, const std::string& fault) {
   throw Error(Category::data, file + ": " + fault);
@@ -103,6 +106,21 @@ constexpr std::array<Count, 4> kBlockCounts = {{{"block_layers", &ModelConfig::b
                                                 {"block_length", &ModelConfig::block_length},
                                                 {"prefix", &ModelConfig::prefix}}};
 
+// What both descriptions of a block model say of its two decoders and its embedder.
+void write_block_keys(const ModelConfig& model, OrderedJson& json) {
+  for (const Count& each : kBlockCounts) json[each.key] = model.*each.member;
+  json[kEmbedderKey] = model.embedder == Embedder::projection ? kProjection : kConcat;
+}
+void read_block_keys(const Json& json, const std::string& file, ModelConfig& model) {
+  for (const Count& each : kBlockCounts) model.*each.member = positive(json, each.key, file);
+  // Exports older than the key concatenate.
+  const std::string embedder = text_or(json, kEmbedderKey, kConcat, file);
+  if (embedder != kConcat && embedder != kProjection)
+    fail(file, std::string("key \"") + kEmbedderKey + "\" is \"" + shown(embedder) +
+                   "\"; Tessera knows \"" + kConcat + "\" and \"" + kProjection + "\"");
+  model.embedder = embedder == kConcat ? Embedder::concat : Embedder::projection;
+}
+
 }  // namespace
 
 OrderedJson hugging_face_config(const ModelConfig& model, TensorType type,
@@ -117,7 +135,7 @@ OrderedJson hugging_face_config(const ModelConfig& model, TensorType type,
   json["intermediate_size"] = model.ffn_mult * model.width;
   json["num_attention_heads"] = model.heads;
   if (block)
-    for (const Count& each : kBlockCounts) json[each.key] = model.*each.member;
+    write_block_keys(model, json);
   else
     json["num_hidden_layers"] = model.layers;
   json["max_position_embeddings"] = model.context;
@@ -148,7 +166,7 @@ ModelConfig model_from_hugging_face(const Json& json, const std::string& file) {
   if (model.kind == ModelKind::vanilla)
     model.layers = positive(json, "num_hidden_layers", file);
   else
-    for (const Count& each : kBlockCounts) model.*each.member = positive(json, each.key, file);
+    read_block_keys(json, file, model);
   const std::int64_t inner = positive(json, "intermediate_size", file);
   if (inner % model.width != 0)
     fail(file, "intermediate_size " + std::to_string(inner) + " is no multiple of hidden_size " +
@@ -171,7 +189,7 @@ OrderedJson model_to_json(const ModelConfig& model) {
   json["kind"] = block ? "block" : "vanilla";
   for (const Count& each : kCounts) json[each.key] = model.*each.member;
   if (block)
-    for (const Count& each : kBlockCounts) json[each.key] = model.*each.member;
+    write_block_keys(model, json);
   else
     json["layers"] = model.layers;
   json["rotary_pct"] = model.rotary_pct;
@@ -188,7 +206,7 @@ ModelConfig model_from_json(const Json& json, const std::string& file) {
   model.kind = kind == "block" ? ModelKind::block : ModelKind::vanilla;
   for (const Count& each : kCounts) model.*each.member = positive(json, each.key, file);
   if (model.kind == ModelKind::block)
-    for (const Count& each : kBlockCounts) model.*each.member = positive(json, each.key, file);
+    read_block_keys(json, file, model);
   else
     model.layers = positive(json, "layers", file);
   for (const auto& [key, member] : {std::pair{"rotary_pct", &ModelConfig::rotary_pct},

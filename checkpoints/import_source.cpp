@@ -13,6 +13,7 @@ namespace tessera::checkpoints {
 namespace {
 
 constexpr std::int64_t kMaxIndexBytes = std::int64_t{16} << 20;
+constexpr std::int64_t kMaxTokenizerBytes = std::int64_t{64} << 20;
 constexpr std::size_t kMostNamed = 4;
 
 // Shards of one are whole; those of several need an index.
@@ -112,6 +113,18 @@ void ImportSource::open(const std::string& name) {
       skipped_.push_back(entry.name);
     else
       tensors_[entry.name] = {&file, &entry};
+}
+
+void ImportSource::read(const std::string& name, std::int64_t begin, std::int64_t end,
+                        float* out) const {
+  const Source& from = tensors_.at(name);
+  from.file->read_floats(*from.entry, begin, end - begin, out);
+}
+
+std::string ImportSource::tokenizer_json() const {
+  FileSystem& files = FileSystem::posix();
+  const std::string path = folder_ + "/" + kTokenizerName;
+  return files.exists(path) ? files.read(path, kMaxTokenizerBytes) : "";
 }
 
 void ImportSource::require(const std::vector<TensorInfo>& wanted) const {

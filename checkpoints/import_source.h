@@ -28,6 +28,11 @@ class ImportSource {
   const std::vector<std::string>& skipped() const { return skipped_; }
   const std::vector<SafetensorsReader>& files() const { return files_; }
 
+  // Elements [begin, end) of a tensor that is there.
+  void read(const std::string& name, std::int64_t begin, std::int64_t end, float* out) const;
+  // FOLDER/tokenizer.json, or "".
+  std::string tokenizer_json() const;
+
   // Error{data} naming tensors that are missing, that the model does not have, or whose shape is
   // another; at most a few of each.
   void require(const std::vector<TensorInfo>& wanted) const;

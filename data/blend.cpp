@@ -89,6 +89,14 @@ Blend::Draw Blend::at(std::int64_t position) const {
   return {slot.source, position / period() * parts_[slot.source] + slot.index};
 }
 
+std::vector<std::int64_t> Blend::draws(std::int64_t positions) const {
+  std::vector<std::int64_t> result;
+  for (const std::int64_t part : parts_) result.push_back(positions / period() * part);
+  for (std::int64_t t = 0; t < positions % period(); ++t)
+    ++result[slots_[static_cast<std::size_t>(t)].source];
+  return result;
+}
+
 std::int64_t Blend::positions_for(std::size_t source, std::int64_t draws) const {
   const std::int64_t rounds = (draws - 1) / parts_[source], index = (draws - 1) % parts_[source];
   for (std::size_t t = 0; t < slots_.size(); ++t)

@@ -24,6 +24,8 @@ class Blend {
   };
   Draw at(std::int64_t position) const;  // position >= 0
 
+  // Draws of each source in positions 0 .. positions - 1.
+  std::vector<std::int64_t> draws(std::int64_t positions) const;
   // Positions until `draws` (>= 1) draws of a source are done.
   std::int64_t positions_for(std::size_t source, std::int64_t draws) const;
 

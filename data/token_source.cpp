@@ -166,6 +166,16 @@ class ShardSource : public TokenSource {
   std::int64_t tokens() const override { return tokens_; }
   std::int64_t padding() const override { return padding_; }
   std::int64_t lost_samples() const override { return lost_; }
+  std::vector<SourceUse> used(std::int64_t positions) const override {
+    const std::vector<std::int64_t> draws = blend_.draws(positions);
+    std::vector<SourceUse> result;
+    for (std::size_t i = 0; i < streams_.size(); ++i)
+      result.push_back(
+          {streams_[i].folder().path,
+           static_cast<double>(blend_.parts()[i]) / static_cast<double>(blend_.period()),
+           streams_[i].samples(), draws[i]});
+    return result;
+  }
   std::vector<SourceFile> files() const override {
     std::vector<SourceFile> files;
     for (const Stream& stream : streams_) stream.add_files(files);

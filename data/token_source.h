@@ -32,6 +32,17 @@ struct SourceFile {
   FileIdentity identity;
 };
 
+// What one folder of a blend gives to the first positions of a run's order.
+struct SourceUse {
+  std::string path;
+  double share = 1;                // of all samples, by its weight
+  std::int64_t epoch_samples = 1;  // samples of one pass over it
+  std::int64_t samples = 0;        // given
+  double epochs() const {
+    return static_cast<double>(samples) / static_cast<double>(epoch_samples);
+  }
+};
+
 class TokenSource {
  public:
   virtual ~TokenSource() = default;
@@ -59,6 +70,8 @@ class TokenSource {
   virtual std::int32_t end_of_text() const = 0;
   // Tokens in the shards, for the start-up lines.
   virtual std::int64_t tokens() const = 0;
+  // What each folder gives to positions 0 .. positions - 1, in the order of the list.
+  virtual std::vector<SourceUse> used(std::int64_t) const { return {}; }
   // The shards that are read.
   virtual std::vector<SourceFile> files() const { return {}; }
   // Samples so far of which read() gave no token, because a chunk is bad (SourceOptions::skip_bad).

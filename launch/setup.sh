@@ -2,6 +2,7 @@
 # Installs what building and running Tessera needs on Debian 12 or Ubuntu 24.04; nothing when all of it
 # is there.
 #   launch/setup.sh                  everything, tests included
+#   launch/setup.sh --with-fuzzing   and clang with libFuzzer, for tests/fuzz/run.sh
 #   launch/setup.sh --without-tests  what the program itself needs
 # Works as root or through sudo, asks nothing. Details go to build/setup.log.
 set -eu
@@ -15,15 +16,17 @@ for_tests=(libgtest-dev)
 # Worth having, done without where the distribution lacks them: repeated builds, the format check.
 optional=(ccache)
 optional_for_tests=(clang-format-14)
+optional_for_fuzzing=(clang libclang-rt-dev)
 
 case "${1:-}" in
-  '')
+  '' | --with-fuzzing)
     needed+=("${for_tests[@]}")
     optional+=("${optional_for_tests[@]}")
+    [ -z "${1:-}" ] || optional+=("${optional_for_fuzzing[@]}")
     ;;
   --without-tests) ;;
   -h | --help)
-    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
     exit 0
     ;;
   *)
@@ -51,6 +54,7 @@ program_of() {
     g++ | cmake | python3 | zstd | gzip | ccache | pkg-config | clang-format-14) echo "$1" ;;
     ninja-build) echo ninja ;;
     xz-utils) echo xz ;;
+    clang) echo clang++ ;;
     openmpi-bin) echo mpirun ;;
     libopenmpi-dev) echo mpicc ;;
   esac

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/random.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/sample_weight.h"
 
 namespace tessera::kernels::cpu {
 namespace {
@@ -26,12 +27,10 @@ bool likelier(const Candidate& a, const Candidate& b) {
 std::uint64_t weigh(std::vector<Candidate>& candidates, double temperature) {
   double most = -std::numeric_limits<double>::infinity();
   for (const Candidate& c : candidates) most = std::max(most, c.value);
+  const float scale = sample_scale(temperature);
   std::uint64_t sum = 0;
-  for (Candidate& c : candidates) {
-    // Infinities: those equal to the largest are alike.
-    const double w = c.value == most ? 1 : std::exp((c.value - most) / temperature);
-    sum += c.weight = static_cast<std::uint64_t>(std::llrint(w * kSampleUnit));
-  }
+  for (Candidate& c : candidates)
+    sum += c.weight = sample_weight(static_cast<float>(c.value), static_cast<float>(most), scale);
   return sum;
 }
 

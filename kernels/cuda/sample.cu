@@ -1,244 +1,207 @@
-// Choosing tokens: a block a row, no sorting. Greedy is one pass. Otherwise the likeliest are cut
-// off by radix selection over the bits of the logits (top_k by count, top_p by weight), ties by
-// radix selection over ids, and the token is found by a prefix sum over runs of ids. Weights are
-// whole numbers (kernels/sample.h), so atomic sums are exact whatever their order.
+// Choosing tokens: a block a row. Greedy is one pass. A draw brings the row into shared memory
+// where it fits, cuts it (sample_cut.cuh), and finds the token by a prefix sum over runs of ids.
 #include <cmath>
 
 #include "core/philox.h"
 #include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/sample_cut.cuh"
 #include "kernels/sample.h"
 
 namespace tessera::kernels::cuda {
 namespace {
 
-using Weight = unsigned long long;
-constexpr int kThreads = 512;
+// Logits further below the largest than this many temperatures have weight 0.
+constexpr double kDeepest = 28.5;
 
-// Larger keys for larger values; NaN as -inf.
-__device__ unsigned key_of(float z) {
-  if (z != z) z = -INFINITY;
-  const unsigned bits = __float_as_uint(z + 0.0f);  // -0 as 0
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-__device__ float value_of(unsigned key) {
-  return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
-}
-
-__device__ Weight weight_of(float z, float most, double temperature) {
-  if (z == most) return static_cast<Weight>(kSampleUnit);
-  const double w = exp((static_cast<double>(z) - static_cast<double>(most)) / temperature);
-  return static_cast<Weight>(__double2ll_rn(w * kSampleUnit));
-}
-
-template <typename V, typename Join>
-__device__ V block_join(V value, V* scratch, const Join& join) {
-  for (int offset = 16; offset > 0; offset /= 2)
-    value = join(value, __shfl_xor_sync(0xffffffffu, value, offset));
-  if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
-  __syncthreads();
-  V all = scratch[0];
-  for (int w = 1; w < kThreads / 32; ++w) all = join(all, scratch[w]);
-  __syncthreads();
-  return all;
-}
-
-// What a row's ids are cut to: all larger keys, and of those equal to `key` the ids up to `last`.
-struct Cut {
-  unsigned key = 0;
-  int last = 0x7fffffff;
-  __device__ bool keeps(unsigned k, int id) const { return k > key || (k == key && id <= last); }
-};
-
-template <typename T>
-struct Row {
-  const T* logits;
-  const std::uint8_t* allowed;
-  int vocab;
-
-  __device__ bool may(int id) const { return !allowed || allowed[id] != 0; }
-  __device__ float at(int id) const { return to_float(logits[id]); }
-  // Calls body(id, key) for this thread's share of the allowed ids.
-  template <typename Body>
-  __device__ void each(const Body& body) const {
-    for (int id = static_cast<int>(threadIdx.x); id < vocab; id += kThreads)
-      if (may(id)) body(id, key_of(at(id)));
+// Calls body(id, z) for this thread's share of a row, sixteen bytes at a time where kVectors; what
+// it makes of z goes to `stage` (16-byte aligned), where there is one.
+template <typename T, bool kVectors, typename Body>
+__device__ void visit_row(const T* logits, int vocab, T* stage, const Body& body) {
+  int done = 0;
+  if constexpr (kVectors) {
+    constexpr int kWide = kLanes<T>;
+    const int whole = vocab / kWide;
+#pragma unroll 4
+    for (int v = static_cast<int>(threadIdx.x); v < whole; v += kSampleThreads) {
+      float z[kWide];
+      load(logits + v * kWide, z);
+#pragma unroll
+      for (int e = 0; e < kWide; ++e) body(v * kWide + e, z[e]);
+      if (stage) store(stage + v * kWide, z);
+    }
+    done = whole * kWide;
   }
-};
+  for (int id = done + static_cast<int>(threadIdx.x); id < vocab; id += kSampleThreads) {
+    float z = to_float(logits[id]);
+    body(id, z);
+    if (stage) stage[id] = from_float<T>(z);
+  }
+}
 
-// The largest key of the row and the smallest id that has it: key in the upper half.
+// The smallest id that has the largest logit.
 template <typename T, bool kVectors>
-__device__ Weight largest(const Row<T>& row, Weight* scratch) {
+__device__ int likeliest(const Sample<T>& a, const T* logits, Weight* scratch) {
   Weight best = 0;
-  const auto take = [&](int id, float z) {
-    if (!row.may(id)) return;
+  visit_row<T, kVectors>(logits, static_cast<int>(a.vocab), nullptr, [&](int id, float z) {
+    if (a.allowed && a.allowed[id] == 0) return;
     const Weight k =
         static_cast<Weight>(key_of(z)) << 32 | (0xffffffffu - static_cast<unsigned>(id));
     if (k > best) best = k;
-  };
-  if constexpr (kVectors) {
-    constexpr int kWide = kLanes<T>;
-    const int whole = row.vocab / kWide;
-#pragma unroll 4
-    for (int v = static_cast<int>(threadIdx.x); v < whole; v += kThreads) {
-      float z[kWide];
-      load(row.logits + v * kWide, z);
-#pragma unroll
-      for (int e = 0; e < kWide; ++e) take(v * kWide + e, z[e]);
+  });
+  best = block_join(best, scratch, [](Weight x, Weight y) { return x > y ? x : y; });
+  return static_cast<int>(0xffffffffu - static_cast<unsigned>(best));
+}
+
+// The row with its limits; staged: moved to `stage` first.
+template <typename T, bool kVectors, bool kStaged>
+__device__ SampleRow<T, kStaged> take_row(const Sample<T>& a, const T* logits, T* stage,
+                                          Weight* scratch) {
+  float most = -INFINITY, least = INFINITY;
+  const int vocab = static_cast<int>(a.vocab);
+  T* const to = kStaged ? stage : nullptr;
+  visit_row<T, kVectors>(logits, vocab, to, [&](int id, float& z) {
+    const bool may = !a.allowed || a.allowed[id] != 0;
+    if (z != z) z = -INFINITY;
+    if (may) {
+      most = fmaxf(most, z);
+      if (z > -INFINITY) least = fminf(least, z);
     }
-    for (int id = whole * kWide + static_cast<int>(threadIdx.x); id < row.vocab; id += kThreads)
-      take(id, row.at(id));
-  } else {
-    for (int id = static_cast<int>(threadIdx.x); id < row.vocab; id += kThreads)
-      take(id, row.at(id));
-  }
-  return block_join(best, scratch, [](Weight a, Weight b) { return a > b ? a : b; });
+    if (!may) z = NAN;
+  });
+  constexpr int kWide = kLanes<T>;
+  const int whole = (vocab + kWide - 1) / kWide * kWide;
+  if constexpr (kStaged)  // the last vector's rest
+    for (int id = vocab + static_cast<int>(threadIdx.x); id < whole; id += kSampleThreads)
+      stage[id] = from_float<T>(NAN);
+  auto* const floats = reinterpret_cast<float*>(scratch);
+  most = block_join(most, floats, [](float x, float y) { return fmaxf(x, y); });
+  least = block_join(least, floats, [](float x, float y) { return fminf(x, y); });
+  return {kStaged ? stage : logits, a.allowed, vocab, most, least};
 }
 
-// The digit at which the running total, from the largest digit down (or up), reaches `goal`;
-// `before`: the total of those in front of it.
-__device__ int find_digit(const Weight* bins, Weight goal, bool down, Weight& before) {
-  before = 0;
-  for (int n = 0; n < 255; ++n) {
-    const int digit = down ? 255 - n : n;
-    if (before + bins[digit] >= goal) return digit;
-    before += bins[digit];
-  }
-  return down ? 0 : 255;
-}
-
-// Radix selection over the 32-bit numbers that `visit(body)` calls body(number, weight) with: the
-// number at which the total weight, from the largest down (or the smallest up), reaches `goal`;
-// `goal` becomes what remains of it for that number alone.
-template <typename Visit>
-__device__ unsigned select(const Visit& visit, bool down, Weight& goal, Weight* bins) {
-  unsigned prefix = 0;
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    for (int i = static_cast<int>(threadIdx.x); i < 256; i += kThreads) bins[i] = 0;
-    __syncthreads();
-    visit([&](unsigned number, Weight weight) {
-      if (shift == 24 || number >> (shift + 8) == prefix)
-        atomicAdd(bins + (number >> shift & 255u), weight);
-    });
-    __syncthreads();
-    Weight before = 0;
-    const int digit = find_digit(bins, goal, down, before);
-    __syncthreads();
-    prefix = prefix << 8 | static_cast<unsigned>(digit);
-    goal -= before;
-  }
-  return prefix;
-}
-
-// Of the ids that `cut` keeps and whose key is cut.key, only the `count` smallest stay.
-template <typename T>
-__device__ void keep_equals(const Row<T>& row, Weight count, Cut& cut, Weight* bins) {
-  const Cut old = cut;
-  cut.last = static_cast<int>(select(
-      [&](const auto& body) {
-        row.each([&](int id, unsigned key) {
-          if (key == old.key && old.keeps(key, id)) body(static_cast<unsigned>(id), 1);
-        });
-      },
-      false, count, bins));
-}
-
-template <typename T>
-__device__ int draw(const Sample<T>& a, const Row<T>& row, std::int64_t r, float most, Weight* bins,
-                    Weight* scratch) {
-  const auto sum = [&](const auto& of) {
-    Weight total = 0;
-    row.each([&](int id, unsigned key) { total += of(id, key); });
-    return block_join(total, scratch, [](Weight x, Weight y) { return x + y; });
-  };
+template <typename T, bool kStaged>
+__device__ int draw(const Sample<T>& a, const SampleRow<T, kStaged>& row, std::int64_t r,
+                    float scale, SampleShared& s) {
   Cut cut;
-  if (a.top_k > 0) {
-    Weight goal = static_cast<Weight>(a.top_k);
-    if (sum([](int, unsigned) { return Weight{1}; }) > goal) {
-      cut.key =
-          select([&](const auto& body) { row.each([&](int, unsigned key) { body(key, 1); }); },
-                 true, goal, bins);
-      keep_equals(row, goal, cut, bins);
-    }
-  }
-  const auto weight = [&](int id, unsigned key) {
-    return cut.keeps(key, id) ? weight_of(value_of(key), most, a.temperature) : Weight{0};
-  };
-  Weight total = sum(weight);
-  if (a.top_p < 1) {
-    const auto goal = static_cast<Weight>(ceil(a.top_p * static_cast<double>(total)));
-    Weight rest = goal > 0 ? goal : 1;
-    Cut narrower = cut;
-    narrower.key = select(
-        [&](const auto& body) {
-          row.each([&](int id, unsigned key) {
-            if (cut.keeps(key, id)) body(key, weight(id, key));
-          });
+  const float span = row.most - row.least;
+  if (a.top_k > 0 && a.top_k < a.vocab)
+    narrow(
+        row, span, [](int, float) { return Weight{1}; },
+        [&](Weight) { return static_cast<Weight>(a.top_k); }, s, cut);
+  const auto weight = [&](int, float z) -> Weight { return sample_weight(z, row.most, scale); };
+  if (a.top_p < 1)
+    narrow(
+        row, fminf(span, static_cast<float>(kDeepest * a.temperature)), weight,
+        [&](Weight total) {
+          const double share = ceil(a.top_p * static_cast<double>(total));
+          return share > 1 ? static_cast<Weight>(share) : Weight{1};
         },
-        true, rest, bins);
-    if (narrower.key != cut.key) narrower.last = 0x7fffffff;
-    const Weight one = weight_of(value_of(narrower.key), most, a.temperature);
-    if (one > 0) keep_equals(row, (rest + one - 1) / one, narrower, bins);
-    cut = narrower;
-    total = sum(weight);
+        s, cut);
+
+  // Runs of neighbouring vectors, one a thread, an odd number so that threads read from different
+  // banks; then the ids of the run that reaches the target.
+  constexpr int kWide = kLanes<T>;
+  const auto kept = [&](int id, float z) {
+    return cut.keeps(z, id) ? weight(id, z) : Weight{0};  // never a NaN
+  };
+  const int count = row.vectors(), run = (count + kSampleThreads - 1) / kSampleThreads | 1;
+  const int begin = min(static_cast<int>(threadIdx.x) * run, count), end = min(begin + run, count);
+  Weight mine = 0;
+  for (int v = begin; v < end; ++v) {
+    float z[kWide];
+    row.take(v, z);
+#pragma unroll
+    for (int e = 0; e < kWide; ++e) mine += kept(v * kWide + e, z[e]);
   }
+  Weight total;
+  const Weight through = block_scan(mine, s.scratch, total);
   const double u = counter_uniform(a.seed, static_cast<std::uint64_t>(a.prompts[r]),
                                    static_cast<std::uint64_t>(a.produced[r]));
   const auto wanted = static_cast<Weight>(u * static_cast<double>(total));
   const Weight target = wanted < total ? wanted : total - 1;
-
-  // Runs of neighbouring ids, one a thread; then the ids of the run that reaches the target.
-  const int run = (row.vocab + kThreads - 1) / kThreads;
-  const int begin = min(static_cast<int>(threadIdx.x) * run, row.vocab);
-  const int end = min(begin + run, row.vocab);
-  Weight mine = 0;
-  for (int id = begin; id < end; ++id)
-    if (row.may(id)) mine += weight(id, key_of(row.at(id)));
-  Weight through = mine;
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  for (int offset = 1; offset < 32; offset *= 2) {
-    const Weight before = __shfl_up_sync(0xffffffffu, through, offset);
-    if (lane >= offset) through += before;
-  }
-  if (lane == 31) scratch[warp] = through;
-  __syncthreads();
-  for (int w = 0; w < warp; ++w) through += scratch[w];
-  __shared__ int found;
   if (through - mine <= target && target < through) {
     Weight reached = through - mine;
-    for (int id = begin; id < end; ++id) {
-      if (row.may(id)) reached += weight(id, key_of(row.at(id)));
-      if (reached > target) {
-        found = id;
-        break;
+    int found = -1;
+    for (int v = begin; found < 0 && v < end; ++v) {
+      float z[kWide];
+      row.take(v, z);
+#pragma unroll
+      for (int e = 0; e < kWide; ++e) {
+        reached += kept(v * kWide + e, z[e]);
+        if (found < 0 && reached > target) found = v * kWide + e;
       }
     }
+    s.found = found;
   }
   __syncthreads();
-  return found;
+  return s.found;
 }
 
-template <typename T, bool kVectors>
-__global__ __launch_bounds__(kThreads) void choose(const Sample<T> a) {
-  __shared__ Weight bins[256], scratch[kThreads / 32];
-  const std::int64_t r = blockIdx.x;
-  const std::int32_t given = a.forced ? a.forced[r * a.forced_stride] : -1;  // alike for the block
-  int token = given;
-  if (given < 0) {
-    const Row<T> row{a.logits + r * a.stride, a.allowed, static_cast<int>(a.vocab)};
-    const Weight best = largest<T, kVectors>(row, scratch);
-    token = a.temperature <= 0
-                ? static_cast<int>(0xffffffffu - static_cast<unsigned>(best))
-                : draw(a, row, r, value_of(static_cast<unsigned>(best >> 32)), bins, scratch);
-  }
-  if (threadIdx.x != 0) return;
+// The token of row r goes into the books.
+template <typename T>
+__device__ void book(const Sample<T>& a, std::int64_t r, int token, bool given) {
   a.tokens[r * a.token_stride] = token;
   if (a.positions) ++a.positions[r];
-  if (given >= 0 || a.ended[r]) return;
+  if (given || a.ended[r]) return;
   const std::int32_t at = a.produced[r];
   a.outputs[r * a.output_stride + at] = token;
   a.produced[r] = at + 1;
   if (token == a.end_id || at + 1 >= a.limit) a.ended[r] = 1;
+}
+
+enum class Way { greedy, staged, in_place };
+
+template <typename T, bool kVectors, Way kWay>
+__global__ __launch_bounds__(kSampleThreads) void choose(const Sample<T> a, const float scale) {
+  extern __shared__ uint4 stage[];
+  __shared__ SampleShared shared;
+  const std::int64_t r = blockIdx.x;
+  const T* const logits = a.logits + r * a.stride;
+  const std::int32_t given = a.forced ? a.forced[r * a.forced_stride] : -1;  // alike for the block
+  int token = given;
+  if (given < 0) {
+    if constexpr (kWay == Way::greedy) {
+      token = likeliest<T, kVectors>(a, logits, shared.scratch);
+    } else {
+      const auto row = take_row<T, kVectors, kWay == Way::staged>(
+          a, logits, reinterpret_cast<T*>(stage), shared.scratch);
+      token = draw(a, row, r, scale, shared);
+    }
+  }
+  if (threadIdx.x == 0) book(a, r, token, given >= 0);
+}
+
+// Bytes of shared memory that a block of `kernel` may take beside its own.
+template <typename Kernel>
+std::int64_t room_for_row(Kernel kernel) {
+  int device = 0, most = 0;
+  cudaFuncAttributes attributes{};
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) !=
+          cudaSuccess ||
+      cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess)
+    return 0;
+  const int room = most - static_cast<int>(attributes.sharedSizeBytes);
+  const auto set = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, room);
+  return set == cudaSuccess ? room : 0;
+}
+
+template <typename T, bool kVectors>
+void launch(const Queue& queue, const Sample<T>& a) {
+  const auto rows = static_cast<unsigned>(a.rows);
+  const auto stream = static_cast<cudaStream_t>(queue.stream);
+  const std::int64_t bytes = (a.vocab * static_cast<std::int64_t>(sizeof(T)) + 15) / 16 * 16;
+  if (a.temperature <= 0) {
+    choose<T, kVectors, Way::greedy><<<rows, kSampleThreads, 0, stream>>>(a, 0.0f);
+    return;
+  }
+  static const std::int64_t room = room_for_row(choose<T, kVectors, Way::staged>);
+  const float scale = sample_scale(a.temperature);
+  if (bytes <= room)
+    choose<T, kVectors, Way::staged>
+        <<<rows, kSampleThreads, static_cast<std::size_t>(bytes), stream>>>(a, scale);
+  else
+    choose<T, kVectors, Way::in_place><<<rows, kSampleThreads, 0, stream>>>(a, scale);
 }
 
 }  // namespace
@@ -247,10 +210,10 @@ template <typename T>
 void sample(const Queue& queue, const Sample<T>& a) {
   if (a.rows <= 0) return;
   TESSERA_CHECK(a.vocab >= 1 && a.vocab < (std::int64_t{1} << 31) && a.logits && a.produced);
-  const bool vectors = a.stride % kLanes<T> == 0 && vector_aligned(a.logits);
-  const auto kernel = vectors ? choose<T, true> : choose<T, false>;
-  kernel<<<static_cast<unsigned>(a.rows), kThreads, 0, static_cast<cudaStream_t>(queue.stream)>>>(
-      a);
+  if (a.stride % kLanes<T> == 0 && vector_aligned(a.logits))
+    launch<T, true>(queue, a);
+  else
+    launch<T, false>(queue, a);
   check_launch("sample");
 }
 

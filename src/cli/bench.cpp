@@ -13,6 +13,7 @@ void add_bench(CLI::App& app) {
   add_bench_train(*bench);
   add_bench_kernels(*bench);
   add_bench_comm(*bench);
+  add_bench_data(*bench);
   add_bench_generate(*bench);
 }
 

@@ -34,6 +34,7 @@ struct Options {
   std::string device = "auto", filter;
   std::int64_t smallest = 64 * kKiB, largest = 0;  // 0: kGiB, in host memory 64 MiB
   std::int64_t factor = 4, samples = 20, warmup = 5;
+  int blocks = 0;  // multiprocessors that an operation holds at most; 0: NCCL's choice
   bool staged = false, json = false;
 };
 
@@ -58,7 +59,7 @@ class CommBench {
         compute_(device, "bench comm"),
         memory_(allocate_memory(device, 2 * options.largest), {device}),
         transport_(comm::make_transport(
-            world, {device, options.staged, 120, "bench", comm::Traffic::all})) {}
+            world, {device, options.staged, 120, "bench", comm::Traffic::all, options.blocks})) {}
 
   std::vector<Speed> run() {
     std::vector<Speed> speeds;
@@ -217,6 +218,11 @@ void add_bench_comm(CLI::App& bench) {
       ->check(CLI::Range(0, 100000));
   command->add_option("--device", options->device, "Where the arrays are: auto, cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  command
+      ->add_option("--blocks", options->blocks,
+                   "Multiprocessors that an operation holds at most (links of a pipeline: 2, "
+                   "replicas: 16); 0 = NCCL's choice")
+      ->check(CLI::Range(0, 64));
   command->add_flag("--staged", options->staged,
                     "Through page-locked host memory and MPI, although there is NCCL");
   command->add_flag("--json", options->json, "Print JSON lines");

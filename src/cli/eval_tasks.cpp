@@ -120,6 +120,7 @@ std::vector<eval::TaskResult> run_tasks(const TaskOptions& options, const Loaded
                                       " ids, the model " + std::to_string(model.vocab));
   const bool pad = options.padding == "pad" ||
                    (options.padding == "auto" && loaded.config.data.padding != Padding::none);
+  const eval::BlockPadding padding = pad ? eval::BlockPadding::pad : eval::BlockPadding::no_pad;
   const bool block = model.kind == ModelKind::block;
   const std::int32_t end_of_text = tokenizer ? tokenizer->end_of_text() : 0;
   // The harness feeds up to `context` tokens and predicts one more.
@@ -131,15 +132,14 @@ std::vector<eval::TaskResult> run_tasks(const TaskOptions& options, const Loaded
   ItemLog log(options.items, ranks.rank() == 0);
   std::string current;
   const eval::LikelihoodsOf likelihoods = [&](const std::vector<eval::Request>& requests) {
-    auto found = eval::log_likelihoods(model, *scorer, requests,
-                                       pad ? eval::BlockPadding::pad : eval::BlockPadding::no_pad,
-                                       end_of_text, ranks, {ranks.rank(), ranks.size(), true});
+    auto found = eval::log_likelihoods(model, *scorer, requests, padding, end_of_text, ranks,
+                                       {ranks.rank(), ranks.size(), true});
     log.write(current, requests, found);
     return found;
   };
-  eval::Encoding encoding;
-  encoding.encode = [&](const std::string& text) { return tokenizer->encode(text); };
-  encoding.end_of_text = end_of_text;
+  // Requests of token ids need none.
+  const eval::Encoding encoding = tokenizer ? eval::encoding_of(*tokenizer) : eval::Encoding{};
+  const eval::Windows windows = eval::text_windows(model, padding, longest);
   std::vector<eval::TaskResult> results;
   for (const std::string& path : options.requests) {
     current = path;
@@ -148,12 +148,12 @@ std::vector<eval::TaskResult> run_tasks(const TaskOptions& options, const Loaded
   for (const std::string& path : options.texts) {
     current = path;
     const std::vector<std::string> text = {read_text(path)};
-    results.push_back(eval::run_text(path, text, text, encoding, model.context, likelihoods));
+    results.push_back(eval::run_text(path, text, text, encoding, windows, likelihoods));
   }
   for (const std::string& task : tasks) {
     current = task;
     results.push_back(
-        eval::run_task(task, options.folder, options.limit, encoding, model.context, likelihoods));
+        eval::run_task(task, options.folder, options.limit, encoding, windows, likelihoods));
   }
   return results;
 }

@@ -26,7 +26,7 @@ namespace {
 constexpr std::int64_t kMostCostBytes = 16 << 20;
 
 struct Options {
-  std::string config, device, costs, svg;
+  std::string config, device, machine = "auto", costs, svg;
   std::vector<std::string> overrides;
   std::int64_t ranks = 1, gpus_per_node = 8;
   std::int64_t search = 0;  // layouts to list; 0: the configuration's own alone
@@ -40,6 +40,15 @@ Device choose_device(const Options& options, const Config& config) {
   if (config.device == DeviceChoice::cpu) return Device::cpu;
   return config.device == DeviceChoice::cuda || cuda_device_count() > 0 ? Device::cuda
                                                                         : Device::cpu;
+}
+
+// `auto`: the GPU that this machine has, an H100 where there is none.
+parallel::Machine choose_machine(const Options& options, Device device) {
+  if (device == Device::cpu) return parallel::cpu_machine(options.gpus_per_node);
+  if (options.machine == "h100") return parallel::h100_machine(options.gpus_per_node);
+  if (options.machine == "h200") return parallel::h200_machine(options.gpus_per_node);
+  return cuda_device_count() > 0 ? parallel::machine_of(device_info().name, options.gpus_per_node)
+                                 : parallel::default_machine(device, options.gpus_per_node);
 }
 
 std::string tensor_table(const model::ParameterTable& table) {
@@ -133,7 +142,7 @@ void run(const Options& options) {
         "precision: bf16 is for CUDA alone, but the plan is for the CPU; give --device cuda");
   if (config.precision == Precision::automatic)
     config.precision = cuda ? Precision::bf16 : Precision::fp32;
-  const parallel::Machine machine = parallel::default_machine(device, options.gpus_per_node);
+  const parallel::Machine machine = choose_machine(options, device);
   std::optional<parallel::CostRatios> ratios;
   if (!options.costs.empty()) {
     const std::string text = FileSystem::posix().read(options.costs, kMostCostBytes);
@@ -169,6 +178,10 @@ void add_plan(CLI::App& app) {
                       "Piece times measured by `tessera bench train --pieces FILE`");
   command->add_option("--device", options->device, "Plan for cpu or cuda, whatever is here")
       ->check(CLI::IsMember({"cpu", "cuda"}));
+  command
+      ->add_option("--machine", options->machine,
+                   "GPU to plan for: h100, h200, or auto (default: this machine's, else h100)")
+      ->check(CLI::IsMember({"auto", "h100", "h200"}));
   command->add_flag("--tensors", options->tensors, "List every parameter tensor");
   command->add_flag("--json", options->json, "Print JSON");
   command->footer(

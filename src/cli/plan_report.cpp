@@ -29,6 +29,8 @@ std::string schedule_value(PipelineSchedule schedule) {
       return "gpipe";
     case PipelineSchedule::one_f_one_b:
       return "1f1b";
+    case PipelineSchedule::eager_one_f_one_b:
+      return "eager_1f1b";
     case PipelineSchedule::interleaved:
       return "interleaved";
   }
@@ -145,10 +147,10 @@ std::string step_table(const Prediction& p, bool mfu) {
   add("clearing gradients", t.clear);
   add("computing, mean of the stages", t.computing);
   add("waiting in the pipeline, mean", t.waiting);
+  add("gathering parameters, not hidden", t.gather);
   add("gradient sums after the backward", t.reduction);
   add("norms and agreement", t.agreement);
   add("AdamW", t.update);
-  add("gathering parameters", t.gather);
   add("step", p.step_seconds);
   std::string text = format_table(rows);
   text += fmt::format("  {} tokens/s", with_commas(static_cast<std::int64_t>(p.tokens_per_second)));
@@ -166,14 +168,15 @@ std::string assumptions(const parallel::Machine& machine, const std::string& cos
       "  {:.3g} TFLOP/s in full matrix products, {:.3g} TB/s of memory traffic, attention {:.3g} "
       "and {:.3g} TFLOP/s\n"
       "  {} ranks a node; {:.0f} GB/s and {:.1f} us inside a node, {:.1f} GB/s and {:.1f} us a "
-      "rank "
-      "between nodes; rings\n"
+      "rank between nodes; rings{}\n"
       "  computing and communication do not slow each other down; data is always there\n",
       r.name, r.source, costs.empty() ? "" : "; piece times measured: " + costs,
       1e-12 * r.matmul_bf16, 1e-12 * r.memory_bandwidth, 1e-12 * r.attention_forward,
       1e-12 * r.attention_backward, machine.ranks_a_node, 1e-9 * machine.inside.bandwidth,
-      1e6 * machine.inside.latency, 1e-9 * machine.between.bandwidth,
-      1e6 * machine.between.latency);
+      1e6 * machine.inside.latency, 1e-9 * machine.between.bandwidth, 1e6 * machine.between.latency,
+      machine.message_bandwidth > 0 ? fmt::format("; messages of a pipeline up to {:.0f} GB/s",
+                                                  1e-9 * machine.message_bandwidth)
+                                    : "");
 }
 
 std::string search_table(const parallel::SearchResult& result, bool mfu) {
@@ -215,10 +218,10 @@ OrderedJson to_json(const Prediction& p, bool mfu) {
                        {{"clear", t.clear},
                         {"computing", t.computing},
                         {"waiting", t.waiting},
+                        {"gather", t.gather},
                         {"reduction", t.reduction},
                         {"agreement", t.agreement},
-                        {"update", t.update},
-                        {"gather", t.gather}}}};
+                        {"update", t.update}}}};
   json["stage"] = OrderedJson::array();
   for (const StagePrediction& s : p.stages) {
     OrderedJson ranges = OrderedJson::array(), memory = OrderedJson::object();
@@ -248,7 +251,8 @@ OrderedJson to_json(const parallel::Machine& machine, const std::string& costs) 
           {"measured_pieces", costs.empty() ? OrderedJson() : OrderedJson(costs)},
           {"ranks_a_node", machine.ranks_a_node},
           {"inside_bytes_per_second", machine.inside.bandwidth},
-          {"between_bytes_per_second", machine.between.bandwidth}};
+          {"between_bytes_per_second", machine.between.bandwidth},
+          {"message_bytes_per_second", machine.message_bandwidth}};
 }
 
 }  // namespace tessera::cli

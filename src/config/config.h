@@ -15,7 +15,7 @@ enum class ModelKind { vanilla, block };
 enum class Recompute { none, attention_mlp, layer };
 enum class LearningRateSchedule { cosine, constant, wsd };
 enum class Decay { all, matrices };
-enum class PipelineSchedule { gpipe, one_f_one_b, interleaved };
+enum class PipelineSchedule { gpipe, one_f_one_b, eager_one_f_one_b, interleaved };
 enum class RankOrder { pipeline_first, data_first };
 enum class GradientType { fp32, bf16 };
 enum class AttentionChoice { automatic, native, cudnn };
@@ -23,6 +23,9 @@ enum class AttentionChoice { automatic, native, cudnn };
 // block.
 enum class Padding { none, random_pad_first_block, pad_to_block_boundary };
 enum class OnBadChunk { stop, skip };
+// How a block's tokens become one input of the block decoder: embeddings of D / L_B side by side,
+// or of D through a projection of all L_B.
+enum class Embedder { concat, projection };
 
 struct RunConfig {
   std::string name = "default";  // folder below root: letters, digits, '.', '_', '-'
@@ -39,8 +42,9 @@ struct ModelConfig {
   std::int64_t token_layers = 6;  // block: token decoder
   std::int64_t block_length = 4;  // L_B, tokens a block
   std::int64_t prefix = 2;        // P, positions a context embedding expands to
-  std::int64_t context = 2048;    // L, tokens a sample
-  double rotary_pct = 0.25;       // part of each head that is rotated
+  Embedder embedder = Embedder::concat;
+  std::int64_t context = 2048;  // L, tokens a sample
+  double rotary_pct = 0.25;     // part of each head that is rotated
   double rotary_base = 10000.0;
   double eps = 1e-5;          // layer norms
   std::int64_t ffn_mult = 4;  // feed-forward width / D

@@ -146,6 +146,7 @@ const std::vector<Field>& fields() {
       TESSERA_FIELD(model.token_layers, size()),
       TESSERA_FIELD(model.block_length, size()),
       TESSERA_FIELD(model.prefix, size()),
+      TESSERA_FIELD(model.embedder),
       TESSERA_FIELD(model.context, size(2)),
       TESSERA_FIELD(model.rotary_pct, part_of_one),
       TESSERA_FIELD(model.rotary_base, positive),

@@ -97,8 +97,12 @@ void block_rules(const ModelConfig& m, Rules& rules) {
                  "; a block model needs at least two";
         });
   rules.require(
-      {"model.width", "model.block_length"}, [&] { return m.width % m.block_length == 0; },
-      [&] { return not_a_multiple(m.width, "model.block_length", m.block_length); });
+      {"model.width", "model.block_length", "model.embedder"},
+      [&] { return m.embedder != Embedder::concat || m.width % m.block_length == 0; },
+      [&] {
+        return not_a_multiple(m.width, "model.block_length", m.block_length) +
+               "; choose another, or model.embedder: projection";
+      });
 }
 
 // Every tensor's element count fits in 64 bits.
@@ -126,7 +130,8 @@ void size_rules(const Config& c, Rules& rules) {
         return product_fits({c.train.micro_batch, m.context / m.block_length, window}) &&
                product_fits(
                    {c.train.micro_batch * (m.context / m.block_length) * window, columns}) &&
-               product_fits({m.prefix, m.width, m.width});
+               product_fits({m.prefix, m.width, m.width}) &&
+               product_fits({m.block_length, m.width, m.width});
       },
       [&] { return too_large; });
 }
@@ -185,6 +190,10 @@ void choice_rules(const Config& c, Rules& rules) {
       {"data.padding", "model.kind"},
       [&] { return c.data.padding == Padding::none || c.model.kind == ModelKind::block; },
       [&] { return print_value(c.data.padding) + " is for block models; write none"; });
+  rules.require(
+      {"model.embedder", "model.kind"},
+      [&] { return c.model.embedder == Embedder::concat || c.model.kind == ModelKind::block; },
+      [&] { return print_value(c.model.embedder) + " is for block models; write concat"; });
   rules.require(
       {"precision", "device"},
       [&] { return c.precision != Precision::bf16 || c.device != DeviceChoice::cpu; },

@@ -62,7 +62,7 @@ inline Spellings spellings(Decay) {
   return {"all", "matrices"};
 }
 inline Spellings spellings(PipelineSchedule) {
-  return {"gpipe", "1f1b", "interleaved"};
+  return {"gpipe", "1f1b", "eager_1f1b", "interleaved"};
 }
 inline Spellings spellings(RankOrder) {
   return {"pipeline_first", "data_first"};
@@ -75,6 +75,9 @@ inline Spellings spellings(AttentionChoice) {
 }
 inline Spellings spellings(Padding) {
   return {"none", "random_pad_first_block", "pad_to_block_boundary"};
+}
+inline Spellings spellings(Embedder) {
+  return {"concat", "projection"};
 }
 inline Spellings spellings(OnBadChunk) {
   return {"stop", "skip"};

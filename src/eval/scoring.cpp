@@ -19,11 +19,15 @@ struct Place {
   std::int64_t unscored = 0;
 };
 
+std::int64_t pads_in_front(const ModelConfig& config, BlockPadding padding) {
+  const bool padded = config.kind == ModelKind::block && padding == BlockPadding::pad;
+  return padded ? config.block_length - 1 : 0;
+}
+
 Place place(const ModelConfig& config, const Request& request, BlockPadding padding,
             std::int32_t pad_id, std::int64_t longest) {
   TESSERA_CHECK(!request.context.empty() && !request.continuation.empty());
-  const bool block = config.kind == ModelKind::block;
-  const std::int64_t pads = block && padding == BlockPadding::pad ? config.block_length - 1 : 0;
+  const std::int64_t pads = pads_in_front(config, padding);
   Place p;
   p.ids = request.context;
   p.ids.insert(p.ids.end(), request.continuation.begin(), request.continuation.end());
@@ -151,19 +155,27 @@ std::vector<Likelihood> log_likelihoods(const ModelConfig& config, Scorer& score
   return results;
 }
 
-std::vector<Request> rolling_requests(const std::vector<std::int32_t>& tokens, std::int64_t longest,
-                                      std::int32_t prefix) {
+Windows text_windows(const ModelConfig& config, BlockPadding padding, std::int64_t longest) {
+  const std::int64_t pads = pads_in_front(config, padding);
+  return {longest - pads, model::first_target(config) - pads};
+}
+
+std::vector<Request> rolling_requests(const std::vector<std::int32_t>& tokens,
+                                      const Windows& windows, std::int32_t prefix) {
+  TESSERA_CHECK(windows.context >= 1 && windows.tokens > windows.context);
   std::vector<Request> requests;
   const auto size = static_cast<std::int64_t>(tokens.size());
   const auto part = [&](std::int64_t begin, std::int64_t end) {
     return std::vector<std::int32_t>(tokens.begin() + begin, tokens.begin() + end);
   };
   for (std::int64_t done = 0; done < size;) {
-    const std::int64_t end = std::min(size, done + longest);
+    // The first window's context is the prefix, so it ends behind windows.tokens - 1 of the text.
+    const std::int64_t end =
+        std::min(size, done + windows.tokens - (done == 0 ? 1 : windows.context));
     if (done == 0)
       requests.push_back({{prefix}, part(0, end)});
     else  // the last window reaches back as far as it may
-      requests.push_back({part(end - longest - 1, done), part(done, end)});
+      requests.push_back({part(end - windows.tokens, done), part(done, end)});
     done = end;
   }
   return requests;

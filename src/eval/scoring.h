@@ -5,7 +5,8 @@
 // the right (causal attention: what follows a token never changes its loss). Block models by both
 // published ways: `pad` puts L_B - 1 pads in front, so that every token but the first is predicted;
 // `no_pad` starts with the request's own first block, whose tokens are context alone: those of a
-// continuation are not scored, as published, and counted in `unscored`.
+// continuation are not scored, as published, and counted in `unscored`. Windows of running text
+// overlap by a block for that, so that only the text's own first block is lost.
 #pragma once
 
 #include <cstdint>
@@ -58,9 +59,19 @@ std::vector<Likelihood> log_likelihoods(const ModelConfig& config, Scorer& score
                                         std::int32_t pad_id, comm::Communicator& ranks,
                                         EvaluationShare share);
 
-// A text's tokens cut into requests that predict each of them once, with up to `longest` tokens
-// before it: the harness's rolling windows. The first token's context is `prefix` (end-of-text).
-std::vector<Request> rolling_requests(const std::vector<std::int32_t>& tokens, std::int64_t longest,
-                                      std::int32_t prefix);
+// How running text is cut into requests of at most `tokens` tokens, context and continuation
+// together. Every request but a text's first has at least `context` tokens of the text before what
+// it predicts, as many as the model cannot predict in a request: 1, with no_pad a block.
+struct Windows {
+  std::int64_t tokens = 0, context = 1;  // tokens > context
+};
+// For a scorer of samples of up to `longest` tokens.
+Windows text_windows(const ModelConfig& config, BlockPadding padding, std::int64_t longest);
+
+// A text's tokens cut into requests that predict each of them once, behind as many as fit: the
+// harness's rolling windows. The first one's context is `prefix` (end-of-text) alone; so with
+// no_pad the text's first L_B - 1 tokens are not scored, and no others.
+std::vector<Request> rolling_requests(const std::vector<std::int32_t>& tokens,
+                                      const Windows& windows, std::int32_t prefix);
 
 }  // namespace tessera::eval

@@ -209,18 +209,34 @@ TaskResult run_lambada(const std::vector<Item>& items, const Encoding& encoding,
   return result;
 }
 
+bool is_blank(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 std::int64_t words_of(const std::string& text) {
   std::int64_t words = 1;  // runs of whitespace separate, as re.split counts
   bool blank = false;
   for (const char c : text) {
-    const bool is = c == ' ' || (c >= '\t' && c <= '\r');
+    const bool is = is_blank(c);
     if (is && !blank) ++words;
     blank = is;
   }
   return words;
 }
 
+// Of a text that begins so, the words that begin in this part of it.
+std::int64_t words_begun(const std::string& text) {
+  if (text.empty()) return 0;
+  return words_of(text) - (is_blank(text.back()) ? 1 : 0);
+}
+
 }  // namespace
+
+Encoding encoding_of(const data::Tokenizer& tokenizer) {
+  return {[&](const std::string& text) { return tokenizer.encode(text); },
+          [&](const std::vector<std::int32_t>& ids) { return tokenizer.decode(ids); },
+          tokenizer.end_of_text()};
+}
 
 const std::vector<std::string>& task_names() {
   static const std::vector<std::string> names = [] {
@@ -274,23 +290,35 @@ Request encode_pair(const Encoding& encoding, std::string context, std::string c
 
 TaskResult run_text(const std::string& name, const std::vector<std::string>& documents,
                     const std::vector<std::string>& originals, const Encoding& encoding,
-                    std::int64_t longest, const LikelihoodsOf& likelihoods) {
+                    const Windows& windows, const LikelihoodsOf& likelihoods) {
+  TESSERA_CHECK(documents.size() == originals.size());
   std::vector<Request> requests;
-  double words = 0, bytes = 0, tokens = 0, nats = 0;
+  std::vector<std::vector<std::int32_t>> ids;  // of each document
+  std::vector<std::size_t> ends;               // of each document's requests
   for (const std::string& document : documents) {
-    const std::vector<std::int32_t> ids = encoding.encode(document);
-    for (Request& r : rolling_requests(ids, longest, encoding.end_of_text))
+    ids.push_back(encoding.encode(document));
+    for (Request& r : rolling_requests(ids.back(), windows, encoding.end_of_text))
       requests.push_back(std::move(r));
+    ends.push_back(requests.size());
   }
-  for (const std::string& original : originals) {
-    words += static_cast<double>(words_of(original));
-    bytes += static_cast<double>(original.size());
-  }
+  const std::vector<Likelihood> found = likelihoods(requests);
   TaskResult result{name, static_cast<std::int64_t>(documents.size()), 0, {}};
-  for (const Likelihood& l : likelihoods(requests)) {
-    nats -= l.sum;
-    tokens += static_cast<double>(l.scored);
-    result.unscored += l.unscored;
+  double words = 0, bytes = 0, tokens = 0, nats = 0;
+  for (std::size_t d = 0, r = 0; d < documents.size(); ++d) {
+    std::int64_t scored = 0, unscored = 0;
+    for (; r < ends[d]; ++r) {
+      nats -= found[r].sum;
+      scored += found[r].scored;
+      unscored += found[r].unscored;
+    }
+    tokens += static_cast<double>(scored);
+    result.unscored += unscored;
+    if (scored == 0 && unscored > 0) continue;
+    // What is not scored is the document's begin.
+    ids[d].resize(static_cast<std::size_t>(unscored));
+    const std::string begin = ids[d].empty() ? "" : encoding.decode(ids[d]);
+    words += static_cast<double>(words_of(originals[d]) - words_begun(begin));
+    bytes += static_cast<double>(originals[d].size()) - static_cast<double>(begin.size());
   }
   if (tokens == 0) throw Error(Category::data, name + ": no text to score");
   result.metrics = {{"loss", nats / tokens},
@@ -303,7 +331,7 @@ TaskResult run_text(const std::string& name, const std::vector<std::string>& doc
 }
 
 TaskResult run_task(const std::string& task, const std::string& folder, std::int64_t limit,
-                    const Encoding& encoding, std::int64_t longest,
+                    const Encoding& encoding, const Windows& windows,
                     const LikelihoodsOf& likelihoods) {
   const std::vector<Item> items = read_items(file_of(folder, task), limit);
   if (task == "lambada") return run_lambada(items, encoding, likelihoods);
@@ -313,7 +341,7 @@ TaskResult run_task(const std::string& task, const std::string& folder, std::int
     originals.push_back(item.text("text"));
     pages.push_back(wikitext_detokenized(originals.back()));
   }
-  return run_text(task, pages, originals, encoding, longest, likelihoods);
+  return run_text(task, pages, originals, encoding, windows, likelihoods);
 }
 
 }  // namespace tessera::eval

@@ -8,15 +8,19 @@
 #include <utility>
 #include <vector>
 
+#include "data/tokenizer.h"
 #include "eval/scoring.h"
 
 namespace tessera::eval {
 
-// Text to token ids, and what padding and rolling windows begin with.
+// Text to token ids and back, and what padding and rolling windows begin with.
 struct Encoding {
   std::function<std::vector<std::int32_t>(const std::string&)> encode;
+  std::function<std::string(const std::vector<std::int32_t>&)> decode;
   std::int32_t end_of_text = 0;
 };
+// `tokenizer` outlives it.
+Encoding encoding_of(const data::Tokenizer& tokenizer);
 
 struct TaskMetric {
   std::string name;  // "acc", "acc_norm", "perplexity", "word_perplexity", ...
@@ -40,17 +44,18 @@ void require_task_files(const std::string& folder, const std::vector<std::string
 
 using LikelihoodsOf = std::function<std::vector<Likelihood>(const std::vector<Request>&)>;
 
-// The first `limit` items (0: all) of the task's file in `folder`. `longest`: tokens of a window of
-// running text. Error{data} naming file and line.
+// The first `limit` items (0: all) of the task's file in `folder`. `windows`: of running text.
+// Error{data} naming file and line.
 TaskResult run_task(const std::string& task, const std::string& folder, std::int64_t limit,
-                    const Encoding& encoding, std::int64_t longest,
+                    const Encoding& encoding, const Windows& windows,
                     const LikelihoodsOf& likelihoods);
 
 // Running text: perplexities by token, word (runs between whitespace) and byte, and bits per byte,
-// of `documents`; words and bytes are those of `originals`.
+// of `documents`. Words and bytes are those of `originals`, less those of what was not scored: the
+// bytes of a document's unscored tokens, the words that begin in them.
 TaskResult run_text(const std::string& name, const std::vector<std::string>& documents,
                     const std::vector<std::string>& originals, const Encoding& encoding,
-                    std::int64_t longest, const LikelihoodsOf& likelihoods);
+                    const Windows& windows, const LikelihoodsOf& likelihoods);
 
 // As the harness does it: blanks at the context's end go to the continuation, and the
 // continuation's tokens are those of the whole text behind as many as the context alone has.

@@ -19,6 +19,15 @@ void require(bool holds, const std::string& problem) {
   if (!holds) throw Error(Category::config, problem);
 }
 
+void check_ids(const std::vector<std::int32_t>& ids, std::int64_t vocab) {
+  std::uint32_t largest = 0;  // negative ids count as large ones
+  for (const std::int32_t id : ids) largest = std::max(largest, static_cast<std::uint32_t>(id));
+  if (largest < vocab) return;
+  for (const std::int32_t id : ids)
+    require(id >= 0 && id < vocab,
+            fmt::format("prompt token {} lies outside the model's vocabulary of {}", id, vocab));
+}
+
 }  // namespace
 
 std::int64_t prefill_rows(Device device) {
@@ -65,6 +74,9 @@ void BatchGenerator<T>::bind(const float* parameters) {
   parameters_ = weights_.fill(queue(), *arena_, parameters);
   head_.bind(queue(), *arena_, parameters_);
   state_.bind(queue(), *arena_);
+  host_ids_ = std::make_unique<HostMemory>(
+      parallel::DeviceContext::present(queue().device),
+      limits_.sequences * longest_rows_ * turn_ * static_cast<std::int64_t>(sizeof(std::int32_t)));
   bind_family();
 }
 
@@ -110,15 +122,11 @@ std::int64_t BatchGenerator<T>::begin(const std::vector<Prompt>& prompts,
   std::int64_t length = 0, given = 0;
   for (const Prompt& prompt : prompts) {
     require(!prompt.ids.empty(), "a prompt has no tokens");
-    for (const std::int32_t id : prompt.ids)
-      if (id < 0 || id >= config_.vocab)
-        throw Error(Category::config,
-                    fmt::format("prompt token {} lies outside the model's vocabulary of {}", id,
-                                config_.vocab));
+    check_ids(prompt.ids, config_.vocab);
     starts.push_back(start(prompt, options));
-    length =
-        std::max(length, div_exact(static_cast<std::int64_t>(starts.back().ids.size()), turn_));
-    given = std::max(given, static_cast<std::int64_t>(starts.back().given.size()));
+    const Start& one = starts.back();
+    length = std::max(length, div_exact(one.tokens, turn_));
+    given = std::max(given, one.pad + static_cast<std::int64_t>(prompt.ids.size()) - one.tokens);
     require(length <= longest_rows_,
             fmt::format("a prompt of {} tokens, but memory was planned for {}", prompt.ids.size(),
                         limits_.prompt_tokens));
@@ -126,30 +134,39 @@ std::int64_t BatchGenerator<T>::begin(const std::vector<Prompt>& prompts,
   std::vector<std::int32_t> rows, positions, forced;
   for (std::int64_t s = 0; s < sequences_; ++s) {
     const Start& one = starts[static_cast<std::size_t>(s)];
-    const std::int64_t last = static_cast<std::int64_t>(one.ids.size()) / turn_ - 1;
+    const std::vector<std::int32_t>& ids = prompts[static_cast<std::size_t>(s)].ids;
+    const std::int64_t last = one.tokens / turn_ - 1;
     rows.push_back(static_cast<std::int32_t>(s % prompt_windows_ * length + last));
     positions.push_back(static_cast<std::int32_t>(last));
-    forced.insert(forced.end(), one.given.begin(), one.given.end());
+    forced.insert(forced.end(), ids.begin() + (one.tokens - one.pad), ids.end());
     forced.resize(static_cast<std::size_t>((s + 1) * turn_), -1);
   }
   state_.begin(prompts, options, rows, positions, forced);
-  prefill(starts, length);
+  prefill(prompts, starts, options.pad_id, length);
   any_given_ = given > 0;
   return div_ceil(options.tokens + given, turn_);
 }
 
 template <typename T>
-void BatchGenerator<T>::prefill(const std::vector<Start>& starts, std::int64_t length) {
+void BatchGenerator<T>::prefill(const std::vector<Prompt>& prompts,
+                                const std::vector<Start>& starts, std::int32_t pad_id,
+                                std::int64_t length) {
   const std::int64_t columns = length * turn_;
-  std::vector<std::int32_t> ids(static_cast<std::size_t>(sequences_ * columns));
-  for (std::size_t s = 0; s < starts.size(); ++s)
-    std::copy(starts[s].ids.begin(), starts[s].ids.end(),
-              ids.begin() + static_cast<std::ptrdiff_t>(s) * columns);
+  auto* const here = host_ids_->as<std::int32_t>();
   auto* const there = arena_->at<std::int32_t>(ids_);
-  upload(queue().device, there, ids.data(),
-         static_cast<std::int64_t>(ids.size() * sizeof(std::int32_t)), queue().stream);
+  // The host gathers the ids of the next windows while the device works on these.
   for (std::int64_t first = 0; first < sequences_; first += prompt_windows_) {
     const std::int64_t count = std::min(prompt_windows_, sequences_ - first);
+    for (std::int64_t s = first; s < first + count; ++s) {
+      const Start& one = starts[static_cast<std::size_t>(s)];
+      std::int32_t* const row = here + s * columns;
+      std::fill_n(row, one.pad, pad_id);
+      std::copy_n(prompts[static_cast<std::size_t>(s)].ids.begin(), one.tokens - one.pad,
+                  row + one.pad);
+      std::fill(row + one.tokens, row + columns, 0);
+    }
+    upload_async(queue().device, there + first * columns, here + first * columns,
+                 count * columns * static_cast<std::int64_t>(sizeof(std::int32_t)), queue().stream);
     embed_prompt(count * length, there + first * columns);
     prompt_stack().prefill(first, count, length, x(), state_.rows() + first,
                            state_.positions() + first, hidden() + first * config_.width);

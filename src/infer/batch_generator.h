@@ -34,10 +34,10 @@ class BatchGenerator : public Generator {
   void bind(const float* parameters);
 
  protected:
-  // What a prompt comes to: rows of the prefill, and tokens of the first turn that are given.
+  // What a prompt comes to: `pad` pads and its first tokens, `tokens` in all, which are whole rows
+  // of the prefill; the rest, at most turn - 1 tokens, is given to the first turn.
   struct Start {
-    std::vector<std::int32_t> ids;    // of whole prefill rows
-    std::vector<std::int32_t> given;  // at most turn - 1
+    std::int64_t pad = 0, tokens = 0;
   };
 
   BatchGenerator(const ModelConfig& config, const model::ParameterTable& table,
@@ -85,7 +85,8 @@ class BatchGenerator : public Generator {
  private:
   // Checks prompts and options, and takes the prompts in, up to hidden(). Turns to make.
   std::int64_t begin(const std::vector<Prompt>& prompts, const GenerateOptions& options);
-  void prefill(const std::vector<Start>& starts, std::int64_t length);
+  void prefill(const std::vector<Prompt>& prompts, const std::vector<Start>& starts,
+               std::int32_t pad_id, std::int64_t length);
   void turn(std::int64_t number, bool last);
 
   parallel::DeviceContext context_;
@@ -93,7 +94,8 @@ class BatchGenerator : public Generator {
   OutputHead<T> head_;
   MemoryPlan memory_;
   Buffer x_, hidden_, ids_;
-  std::int64_t prompt_windows_ = 1;  // that a prefill takes at a time
+  std::unique_ptr<HostMemory> host_ids_;  // of a prefill, on their way to the device
+  std::int64_t prompt_windows_ = 1;       // that a prefill takes at a time
   std::int64_t sequences_ = 0;
   bool any_given_ = false;
   std::function<void(const char*)> probe_;

@@ -9,9 +9,13 @@
 #include "core/integers.h"
 #include "infer/batch_generator.h"
 #include "kernels/linear.h"
+#include "model/projection_embedder.h"
 
 namespace tessera::infer {
 namespace {
+
+// Blocks that a projecting embedder takes at a time: enough for full-speed products.
+constexpr std::int64_t kProjectedBlocks = 4096;
 
 // Whole blocks that a prompt of up to `tokens` may come to.
 std::int64_t prompt_blocks(const ModelConfig& config, const Limits& limits) {
@@ -29,6 +33,9 @@ class BlockGenerator : public BatchGenerator<T> {
       : Base(config, table, limits, device, config.block_length, prompt_blocks(config, limits),
              "token_decoder.gpt_neox", "token_decoder.embed_out.weight"),
         block_embedding_(index_of(table, "embedder.embeddings.weight")),
+        projects_(config.embedder == Embedder::projection),
+        projection_(projects_ ? index_of(table, "embedder.projection_layer.weight") : -1),
+        projection_bias_(projects_ ? index_of(table, "embedder.projection_layer.bias") : -1),
         token_embedding_(index_of(table, "token_decoder.gpt_neox.embed_in.weight")),
         norm_gain_(index_of(table, "block_decoder.gpt_neox.final_layer_norm.weight")),
         norm_bias_(index_of(table, "block_decoder.gpt_neox.final_layer_norm.bias")),
@@ -50,6 +57,12 @@ class BlockGenerator : public BatchGenerator<T> {
     const std::int64_t sequences = this->limits_.sequences, width = this->config_.width;
     upper_.plan(plan, "keys and values of blocks");
     lower_.plan(plan, "keys and values of tokens");
+    if (projects_) {
+      projected_blocks_ = std::min(this->scratch_.rows, kProjectedBlocks);
+      const std::int64_t count = projected_blocks_ * this->turn_ * width;
+      embedded_ = plan.reserve<T>("activations", count);
+      turned_ = plan.reserve<T>("activations", count);
+    }
     context_ = plan.reserve<T>("activations", sequences * width);
     prefix_ = plan.reserve<T>("activations", sequences * this->config_.prefix * width);
     row_ = plan.reserve<T>("activations", sequences * width);
@@ -80,19 +93,12 @@ class BlockGenerator : public BatchGenerator<T> {
   Start start(const Prompt& prompt, const GenerateOptions& options) const override {
     const std::int64_t length = this->config_.block_length;
     const auto size = static_cast<std::int64_t>(prompt.ids.size());
-    Start result{prompt.ids, {}};
-    if ((options.pad_left || size < length) && size % length != 0)
-      result.ids.insert(result.ids.begin(), static_cast<std::size_t>(length - size % length),
-                        options.pad_id);
-    const auto whole = static_cast<std::ptrdiff_t>(result.ids.size()) / length * length;
-    result.given.assign(result.ids.begin() + whole, result.ids.end());
-    result.ids.resize(static_cast<std::size_t>(whole));
-    return result;
+    const bool padded = (options.pad_left || size < length) && size % length != 0;
+    const std::int64_t pad = padded ? length - size % length : 0;
+    return {pad, (pad + size) / length * length};
   }
-  // Rows of D are the concatenated embeddings of L_B tokens, D / L_B wide each.
   void embed_prompt(std::int64_t rows, const std::int32_t* ids) override {
-    this->look_up(block_embedding_, rows * this->turn_, this->config_.width / this->turn_, ids, 1,
-                  this->x());
+    embed(rows, ids, this->x());
   }
   DecoderStack<T>& prompt_stack() override { return upper_; }
 
@@ -125,16 +131,34 @@ class BlockGenerator : public BatchGenerator<T> {
     }
   }
   void absorb_tokens() override {
-    this->look_up(block_embedding_, this->sequences() * this->turn_,
-                  this->config_.width / this->turn_, this->state_.tokens(), 1, this->hidden());
+    embed(this->sequences(), this->state_.tokens(), this->hidden());
     upper_.step(this->sequences(), this->hidden(), this->state_.positions(), 0);
     this->mark("block decoder layers");
   }
 
  private:
-  std::int64_t block_embedding_, token_embedding_, norm_gain_, norm_bias_, expansion_,
+  // out [blocks, D] from ids [blocks, L_B].
+  void embed(std::int64_t blocks, const std::int32_t* ids, T* out) const {
+    const std::int64_t length = this->turn_, width = this->config_.width;
+    // Rows of D are the concatenated embeddings of L_B tokens, D / L_B wide each.
+    if (!projects_)
+      return this->look_up(block_embedding_, blocks * length, width / length, ids, 1, out);
+    for (std::int64_t first = 0; first < blocks; first += projected_blocks_)
+      model::project_blocks<T>(
+          this->queue(), this->config_,
+          {std::min(projected_blocks_, blocks - first), ids + first * length,
+           this->parameter(block_embedding_), this->parameter(projection_),
+           this->parameter(projection_bias_), this->arena_->template at<T>(embedded_),
+           this->arena_->template at<T>(turned_), out + first * width});
+  }
+
+  std::int64_t block_embedding_;
+  bool projects_;
+  std::int64_t projection_, projection_bias_, token_embedding_, norm_gain_, norm_bias_, expansion_,
       expansion_bias_;
   DecoderStack<T> upper_, lower_;
+  std::int64_t projected_blocks_ = 0;
+  Buffer embedded_, turned_;  // [projected_blocks_, L_B, D] and [projected_blocks_, D, L_B]
   // [sequences, D] normed context, [sequences, P, D] prefix rows, [sequences, D] a token's row
   Buffer context_, prefix_, row_;
   Buffer last_rows_, last_positions_;  // of every window of prefix rows

@@ -54,6 +54,9 @@ Roofline roofline(const ModelConfig& config, std::int64_t sequences, std::int64_
   // The prompt's rows through the stack (causal attention: half of all pairs).
   const auto rows = static_cast<double>(div_ceil(prompt, unit));
   compute(r.prefill_seconds, batch * rows, upper.weights, upper.layers);
+  const bool projects = !vanilla && config.embedder == Embedder::projection;
+  const double projection = projects ? static_cast<double>(unit) * width * width : 0;
+  compute(r.prefill_seconds, batch * rows, projection, 1);
   const double scores = batch * upper.attention_flops(rows, rows / 2);
   r.prefill_seconds += scores / m.flops_rate;
   r.flops += scores;
@@ -61,6 +64,7 @@ Roofline roofline(const ModelConfig& config, std::int64_t sequences, std::int64_
   // Turns: the upper stack takes a row a sequence between two of them.
   const auto turns = static_cast<double>(div_ceil(tokens, unit));
   compute(r.decode_seconds, batch, upper.weights, upper.layers * (turns - 1));
+  compute(r.decode_seconds, batch, projection, turns - 1);
   const double keys = (turns - 1) * (rows + turns / 2);  // read by all steps
   r.cache_bytes = batch * upper.cache(keys, m);
   r.decode_seconds += r.cache_bytes / m.bandwidth;

@@ -27,7 +27,7 @@ class VanillaGenerator : public BatchGenerator<T> {
     return stack_.workspace_bytes(this->queue(), windows, length);
   }
   Start start(const Prompt& prompt, const GenerateOptions&) const override {
-    return {prompt.ids, {}};
+    return {0, static_cast<std::int64_t>(prompt.ids.size())};
   }
   void embed_prompt(std::int64_t rows, const std::int32_t* ids) override {
     this->look_up(embedding_, rows, this->config_.width, ids, 1, this->x());

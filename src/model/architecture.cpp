@@ -7,6 +7,7 @@
 #include "model/final_norm.h"
 #include "model/head.h"
 #include "model/layer.h"
+#include "model/projection_embedder.h"
 #include "model/token_embedding.h"
 
 namespace tessera::model {
@@ -50,7 +51,9 @@ Makers<T> block(const ModelConfig& c, const ModelOptions& options) {
   const std::int64_t blocks = c.context / c.block_length;
   const WindowShape upper{1, blocks};
   const WindowShape lower{blocks - 1, c.prefix + c.block_length - 1, options.padding};
-  makers.push_back([=](ParameterTable& table) {
+  makers.push_back([=](ParameterTable& table) -> std::unique_ptr<Piece<T>> {
+    if (c.embedder == Embedder::projection)
+      return std::make_unique<ProjectionEmbedder<T>>(c, table);
     return std::make_unique<TokenEmbedding<T>>(c, table, "embedder.embeddings.weight",
                                                "block embedder", c.block_length);
   });

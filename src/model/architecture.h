@@ -1,7 +1,8 @@
 // The two model families as lists of pieces. A new architecture is a new list here.
 //
 //   vanilla: embedding, layer x layers, head
-//   block:   block embedder, layer x block_layers, final norm, expansion + token embedding,
+//   block:   block embedder (concatenating or projecting), layer x block_layers, final norm,
+//   expansion + token embedding,
 //            layer x token_layers, head
 #pragma once
 

@@ -19,9 +19,10 @@ double training_flops_per_token(const ModelConfig& c) {
     return 6 * (static_cast<double>(c.layers) * layer(c, context) + head);
   const auto length = static_cast<double>(c.block_length), prefix = static_cast<double>(c.prefix);
   const double window = prefix + length - 1;
-  const double block_decoder =
-      (static_cast<double>(c.block_layers) * layer(c, context / length) + prefix * width * width) /
-      length;
+  const double projected = c.embedder == Embedder::projection ? length : 0;
+  const double block_decoder = (static_cast<double>(c.block_layers) * layer(c, context / length) +
+                                (projected + prefix) * width * width) /
+                               length;
   const double token_decoder =
       static_cast<double>(c.token_layers) * layer(c, window) * window / length;
   return 6 * (block_decoder + token_decoder + head);

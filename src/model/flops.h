@@ -1,6 +1,6 @@
 // Floating-point operations a token, by the project's definition (docs/numbers.md, "FLOPs a
-// token"): 6 x the multiply-adds of every matrix product on the path (layers, expansion, head; no
-// look-ups), causal attention counted at half.
+// token"): 6 x the multiply-adds of every matrix product on the path (layers, the block embedder's
+// projection, expansion, head; no look-ups), causal attention counted at half.
 #pragma once
 
 #include "config/config.h"

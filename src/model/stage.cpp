@@ -146,7 +146,7 @@ T* Stage<T>::boundary(std::int64_t slot, std::size_t piece) const {
 
 template <typename T>
 void Stage<T>::forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode,
-                       const Wide<T>* loss_weight, double* loss_sum) {
+                       const Wide<T>* loss_weight, double* loss_sum, PieceRange part) {
   TESSERA_CHECK(batch.sequences >= 1 && batch.sequences <= sequences_);
   in_flight_[static_cast<std::size_t>(slot)] = batch;
   Pass<T> p = pass(slot);
@@ -154,11 +154,12 @@ void Stage<T>::forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode
   p.loss_weight = loss_weight;
   p.loss_sum = loss_sum;
   if (mode == HeadMode::loss && scores_.losses) p.scores = &scores_;
-  mask_keys(p);
-  for (std::size_t i = 0; i < pieces_.size(); ++i) {
-    const TraceRange range(pieces_[i]->name());
-    pieces_[i]->forward(p, boundary(slot, i), boundary(slot, i + 1));
-    if (probe_) probe_(i, false);
+  if (part.begin == 0) mask_keys(p);
+  for (std::int64_t i = part.begin; i < part.end; ++i) {
+    const auto piece = static_cast<std::size_t>(i);
+    const TraceRange range(pieces_[piece]->name());
+    pieces_[piece]->forward(p, boundary(slot, piece), boundary(slot, piece + 1));
+    if (probe_) probe_(piece, false);
   }
 }
 

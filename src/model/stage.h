@@ -55,7 +55,14 @@ class Stage {
   // gradients, scaled by *loss_weight. Adds the sum of token losses (nats) to *loss_sum. All
   // pointers are in the queue's memory.
   void forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode,
-               const Wide<T>* loss_weight, double* loss_sum);
+               const Wide<T>* loss_weight, double* loss_sum) {
+    forward(slot, batch, mode, loss_weight, loss_sum,
+            {0, static_cast<std::int64_t>(pieces_.size())});
+  }
+  // The same for a part of the pieces (counted within the stage), which are taken from the first to
+  // the last: the parts of one forward follow one another upwards.
+  void forward(std::int64_t slot, const MicroBatch& batch, HeadMode mode,
+               const Wide<T>* loss_weight, double* loss_sum, PieceRange part);
   // What forward() says of `slot` where it is replayed from a captured graph.
   void hold(std::int64_t slot, const MicroBatch& batch) {
     in_flight_[static_cast<std::size_t>(slot)] = batch;

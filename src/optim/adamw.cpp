@@ -29,6 +29,12 @@ AdamW<T>::AdamW(const OptimizerConfig& config, const model::ParameterTable& tabl
       list_.push_back({s.offset + begin, std::min(most, s.count() - begin),
                        static_cast<std::int32_t>(s.tensor), decay, shift(s.offset)});
   }
+  // Tensors ascend in the flat space, and so does the list.
+  std::size_t end = 0;
+  for (const Slice& slice : slices_) {
+    while (end < list_.size() && list_[end].offset < slice.end) ++end;
+    list_ends_.push_back(end);
+  }
 }
 
 template <typename T>
@@ -77,14 +83,12 @@ const double* AdamW<T>::squared_norms(const Wide* gradients) {
 
 template <typename T>
 void AdamW<T>::update(T* parameters, const Wide* gradients, std::int64_t step, double learning_rate,
-                      double scale) {
+                      double scale, const std::function<void(std::size_t)>& done) {
   *step_host_.as<kernels::AdamWStep>() =
       kernels::adamw_step(learning_rate, scale, config_.betas[0], config_.betas[1], step);
   upload_async(queue_.device, step_, step_host_.as<std::byte>(), sizeof(kernels::AdamWStep),
                queue_.stream);
   kernels::AdamW<T> args;
-  args.slices = list_at_;
-  args.slice_count = static_cast<std::int64_t>(list_.size());
   args.step = step_;
   args.beta1 = config_.betas[0];
   args.beta2 = config_.betas[1];
@@ -98,7 +102,16 @@ void AdamW<T>::update(T* parameters, const Wide* gradients, std::int64_t step, d
   } else {
     args.parameter = parameters;
   }
-  kernels::adamw(queue_, args);
+  const auto update_list = [&](std::size_t begin, std::size_t end) {
+    args.slices = list_at_ + begin;
+    args.slice_count = static_cast<std::int64_t>(end - begin);
+    kernels::adamw(queue_, args);
+  };
+  if (!done) return update_list(0, list_.size());
+  for (std::size_t s = 0; s < slices_.size(); ++s) {
+    update_list(s > 0 ? list_ends_[s - 1] : 0, list_ends_[s]);
+    done(s);
+  }
 }
 
 template class AdamW<float>;

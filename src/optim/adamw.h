@@ -6,6 +6,7 @@
 // are in the queue's memory.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "config/config.h"
@@ -46,9 +47,10 @@ class AdamW {
   const double* squared_norms(const Wide* gradients);
   // One update of the owned parameters (flat, whole space). `step` counts from 1; `scale`
   // multiplies gradients (clipping). Asynchronous on CUDA; the stream must be idle when it is
-  // called.
+  // called. Where `done` is given, slices are updated one after the other, to the same bits, and
+  // done(slice) is called behind each.
   void update(T* parameters, const Wide* gradients, std::int64_t step, double learning_rate,
-              double scale);
+              double scale, const std::function<void(std::size_t slice)>& done = {});
 
  private:
   bool decays(const model::Parameter& p) const { return config_.decay == Decay::all || p.matrix(); }
@@ -61,6 +63,7 @@ class AdamW {
   kernels::Queue queue_;
   std::vector<Segment> segments_;
   std::vector<kernels::TensorSlice> list_;
+  std::vector<std::size_t> list_ends_;  // a slice: where its part of the list ends
   Buffer m_buffer_, v_buffer_, master_buffer_, list_buffer_, step_buffer_, partial_buffer_,
       sums_buffer_;
   HostMemory step_host_;

@@ -1,6 +1,6 @@
 // Trains one rank's part of the model: forward and backward of its pipeline stages over
 // micro-batches, gradients summed over replicas, agreement, AdamW on what it owns, parameters back
-// to all (docs/parallel.md).
+// to all behind the next forward (docs/parallel.md).
 //
 // One step, called alike on every rank:
 //   begin_step(weight); accumulate(batch) x micro-batches; reduce_gradients();
@@ -11,12 +11,14 @@
 // (parallel/rank_engine.h).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "comm/communicator.h"
 #include "comm/topology.h"
+#include "comm/transport.h"
 #include "config/config.h"
 #include "core/device.h"
 #include "core/memory.h"
@@ -51,6 +53,8 @@ struct EngineOptions {
   bool graphs = true;                // CUDA: replay captured instructions
   bool staged = false;               // CUDA: exchange through host memory and MPI instead of NCCL
   std::int64_t bucket_elements = 0;  // 0 = as configured
+  // For tests: what is put around the transport that joins the replicas of a stage.
+  std::function<std::unique_ptr<comm::Transport>(std::unique_ptr<comm::Transport>)> around_replicas{};
 };
 
 class Engine {
@@ -107,9 +111,10 @@ class Engine {
   virtual void reduce_gradients() = 0;
   // Global loss and norm, finiteness and the sums of `extras` in one reduction.
   virtual Agreement agree(std::vector<double> extras) = 0;
-  // AdamW with `scale` on the gradients (clipping), then parameters from their owners.
+  // AdamW with `scale` on the gradients (clipping), then parameters from their owners, which may
+  // still be on their way when the next step begins: whatever reads them waits.
   virtual void update(std::int64_t step, double learning_rate, double scale) = 0;
-  // Waits for everything enqueued.
+  // Waits for everything enqueued, parameters on their way included.
   virtual void synchronize() = 0;
 
   // Sum of token losses (nats) of a batch of up to sequences() (host memory), without gradients; 0

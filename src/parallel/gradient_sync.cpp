@@ -1,5 +1,7 @@
 #include "parallel/gradient_sync.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "kernels/cast.h"
 #include "parallel/element.h"
@@ -12,7 +14,8 @@ GradientSync<T>::GradientSync(std::unique_ptr<comm::Transport> transport,
       partition_(std::move(partition)),
       zero_(zero),
       bf16_wire_(bf16_wire),
-      tickets_(partition_.buckets().size()) {}
+      reductions_(partition_.buckets().size()),
+      gathers_(partition_.buckets().size()) {}
 
 template <typename T>
 void GradientSync<T>::plan(MemoryPlan& plan) {
@@ -39,7 +42,7 @@ void GradientSync<T>::reduce(std::size_t bucket, const DeviceStream& compute) {
     element = comm::Element::bf16;
   }
   transport_->after(compute);
-  tickets_[bucket] =
+  reductions_[bucket] =
       zero_ ? transport_->reduce_scatter(data, slice.count() / partition_.replicas(), element)
             : transport_->all_reduce(data, slice.count(), element);
 }
@@ -47,12 +50,12 @@ void GradientSync<T>::reduce(std::size_t bucket, const DeviceStream& compute) {
 template <typename T>
 void GradientSync<T>::finish(const DeviceStream& compute) {
   if (!active()) return;
-  for (std::size_t b = tickets_.size(); b-- > 0;)
-    if (tickets_[b] == 0) reduce(b, compute);
+  for (std::size_t b = reductions_.size(); b-- > 0;)
+    if (reductions_[b] == 0) reduce(b, compute);
   const std::vector<optim::Slice> mine = partition_.owned(transport_->rank());
-  for (std::size_t b = tickets_.size(); b-- > 0;) {
-    transport_->wait(tickets_[b], compute);
-    tickets_[b] = 0;
+  for (std::size_t b = reductions_.size(); b-- > 0;) {
+    transport_->wait(reductions_[b], compute);
+    reductions_[b] = 0;
     if (!bf16_wire_) continue;
     const optim::Slice slice = zero_ ? mine[b] : partition_.buckets()[b];
     kernels::cast_from_bf16(queue_, {slice.count(), wire_ + slice.begin, gradients_ + slice.begin});
@@ -60,19 +63,23 @@ void GradientSync<T>::finish(const DeviceStream& compute) {
 }
 
 template <typename T>
-void GradientSync<T>::gather(T* parameters, const DeviceStream& compute) {
+void GradientSync<T>::gather(std::size_t bucket, T* parameters, const DeviceStream& compute) {
   if (!active() || !zero_) return;
+  const optim::Slice slice = partition_.buckets()[bucket];
   transport_->after(compute);
-  for (const optim::Slice& bucket : partition_.buckets())
-    gathered_ = transport_->all_gather(parameters + bucket.begin,
-                                       bucket.count() / partition_.replicas(), element_of<T>());
+  gathers_[bucket] = transport_->all_gather(parameters + slice.begin,
+                                            slice.count() / partition_.replicas(), element_of<T>());
 }
 
 template <typename T>
-void GradientSync<T>::wait_for_parameters(const DeviceStream& compute) {
-  if (gathered_ == 0) return;
-  transport_->wait(gathered_, compute);
-  gathered_ = 0;
+void GradientSync<T>::wait_for_parameters(std::size_t bucket, const DeviceStream& compute) {
+  // A ticket stands for all before it.
+  for (std::size_t b = bucket + 1; b-- > 0;) {
+    if (gathers_[b] == 0) continue;
+    transport_->wait(gathers_[b], compute);
+    std::fill_n(gathers_.begin(), b + 1, comm::Ticket{0});
+    return;
+  }
 }
 
 template class GradientSync<float>;

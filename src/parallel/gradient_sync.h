@@ -1,9 +1,12 @@
 // Gradients of one stage summed over its replicas, bucket by bucket behind the backward pass, and
-// parameters brought from their owners after the update.
+// parameters brought from their owners after the update, bucket by bucket behind the next forward.
 //
 // With ZeRO-1 a bucket is reduce-scattered, so that each replica has the sums of its own slice, and
 // parameters are all-gathered; without, it is all-reduced. On the wire gradients are fp32, or
 // rounded to bf16 and back.
+//
+// Both go over one transport, so every replica makes the same calls in the same order: gathers
+// upwards from the first bucket, reductions downwards from the last.
 #pragma once
 
 #include <memory>
@@ -41,11 +44,15 @@ class GradientSync {
   // `compute` goes on once every bucket is reduced; those not started are started.
   void finish(const DeviceStream& compute);
 
-  // Parameters (flat) of every replica's slices to all; starts behind what `compute` has been
-  // given.
-  void gather(T* parameters, const DeviceStream& compute);
-  // `compute` goes on once they are there.
-  void wait_for_parameters(const DeviceStream& compute);
+  // ZeRO-1: the bucket's part of `parameters` (flat), a slice from each replica, to all; starts
+  // behind what `compute` has been given. Buckets are given in order.
+  void gather(std::size_t bucket, T* parameters, const DeviceStream& compute);
+  // `compute` goes on once the parameters of this bucket and all before it are there; of all.
+  // Nobody may read parameters of other replicas' slices, or write any, without it.
+  void wait_for_parameters(std::size_t bucket, const DeviceStream& compute);
+  void wait_for_parameters(const DeviceStream& compute) {
+    wait_for_parameters(gathers_.size() - 1, compute);
+  }
 
   // Ends communication, from any thread.
   void abort() noexcept {
@@ -60,8 +67,8 @@ class GradientSync {
   Wide* gradients_ = nullptr;
   Buffer wire_buffer_;
   std::uint16_t* wire_ = nullptr;
-  std::vector<comm::Ticket> tickets_;  // a bucket; 0: not started
-  comm::Ticket gathered_ = 0;
+  std::vector<comm::Ticket> reductions_;  // a bucket; 0: not started
+  std::vector<comm::Ticket> gathers_;     // a bucket; 0: there
 };
 
 }  // namespace tessera::parallel

@@ -48,6 +48,7 @@ void each_layout(const Config& config, std::int64_t ranks, std::int64_t ranks_a_
       };
       orders(PipelineSchedule::one_f_one_b, 1);
       if (stages == 1) continue;
+      orders(PipelineSchedule::eager_one_f_one_b, 1);
       orders(PipelineSchedule::gpipe, 1);
       if (sequences / micro % stages != 0) continue;
       for (std::int64_t chunks = 2; chunks * stages <= pieces; ++chunks)

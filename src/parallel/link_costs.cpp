@@ -6,7 +6,9 @@ namespace tessera::parallel {
 
 double message_seconds(double bytes, bool between_nodes, const Machine& machine) {
   const LinkRates& link = between_nodes ? machine.between : machine.inside;
-  return machine.collective_start + link.latency + bytes / link.bandwidth;
+  const double limit = machine.message_bandwidth;
+  const double bandwidth = limit > 0 ? std::min(link.bandwidth, limit) : link.bandwidth;
+  return machine.collective_start + link.latency + bytes / bandwidth;
 }
 
 double ring_bytes(double bytes, std::int64_t ranks) {

@@ -35,8 +35,24 @@ Machine h100_machine(std::int64_t ranks_a_node) {
   // Latencies are those of NCCL's own tuning table for its simple protocol.
   m.inside = {333e9, 3.4e-6};
   m.between = {42.5e9, 14e-6};
+  m.message_bandwidth = 40e9;  // on the two multiprocessors that a link holds (links.h)
   m.collective_start = 8.4e-6;
   m.host_step_seconds = 15e-6;
+  return m;
+}
+
+Machine h200_machine(std::int64_t ranks_a_node) {
+  Machine m = h100_machine(ranks_a_node);
+  MachineRates& r = m.rates;
+  r.name = "H200 141GB SXM";
+  r.source = "defaults, from the measurements in docs/scaling.md";
+  // 8192^3 at 690 to 722 TFLOP/s on the machine whose steps these constants are held to.
+  r.matmul_bf16 = 705e12;
+  r.memory_bandwidth = 3.6e12;  // 0.9 of the copy bandwidth
+  r.optimizer_bandwidth = 3.95e12;
+  r.attention_forward = 398e12 * (1 + 128.0 / 2048);
+  r.attention_backward = 282e12 * (1 + 128.0 / 2048);
+  r.memory_bytes = 145'000'000'000;  // of 150.7e9
   return m;
 }
 
@@ -64,6 +80,11 @@ Machine cpu_machine(std::int64_t ranks_a_node, std::int64_t threads) {
 
 Machine default_machine(Device device, std::int64_t ranks_a_node) {
   return device == Device::cuda ? h100_machine(ranks_a_node) : cpu_machine(ranks_a_node);
+}
+
+Machine machine_of(const std::string& gpu, std::int64_t ranks_a_node) {
+  return gpu.find("H200") != std::string::npos ? h200_machine(ranks_a_node)
+                                               : h100_machine(ranks_a_node);
 }
 
 }  // namespace tessera::parallel

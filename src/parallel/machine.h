@@ -45,14 +45,20 @@ struct Machine {
   MachineRates rates;
   std::int64_t ranks_a_node = 8;
   LinkRates inside, between;     // within a node, from node to node
+  double message_bandwidth = 0;  // bytes/s that one link of a pipeline carries at most; 0: no limit
   double collective_start = 0;   // seconds before a collective's first step
   double host_step_seconds = 0;  // one step of a small reduction between hosts
 };
 
-// H100 80GB SXM, 8 a node on NVLink 4, one 400 Gb/s adapter a GPU; or a CPU rank of `threads`
-// threads on 10 Gb/s Ethernet.
+// H100 80GB SXM, 8 a node on NVLink 4, one 400 Gb/s adapter a GPU; the same processor with the
+// H200's memory; or a CPU rank of `threads` threads on 10 Gb/s Ethernet.
 Machine h100_machine(std::int64_t ranks_a_node = 8);
+Machine h200_machine(std::int64_t ranks_a_node = 8);
 Machine cpu_machine(std::int64_t ranks_a_node, std::int64_t threads = 1);
+// What stages are cut by and plans assume where nothing is said: an H100, so that a layout does not
+// depend on the GPU it runs on.
 Machine default_machine(Device device, std::int64_t ranks_a_node);
+// The machine of a GPU by CUDA's name for it ("NVIDIA H200"): an H200's, else an H100's.
+Machine machine_of(const std::string& gpu, std::int64_t ranks_a_node);
 
 }  // namespace tessera::parallel

@@ -34,7 +34,10 @@ class Builder {
     const std::int64_t blocks = c_.context / c_.block_length;
     const std::int64_t window = c_.prefix + c_.block_length - 1;
     const std::int64_t upper = sequences_ * blocks, lower = sequences_ * (blocks - 1) * window;
-    embedding("block embedder", sequences_ * c_.context, c_.width / c_.block_length);
+    if (c_.embedder == Embedder::projection)
+      projection(upper);
+    else
+      embedding("block embedder", sequences_ * c_.context, c_.width / c_.block_length);
     layers("block decoder layer ", c_.block_layers, upper, blocks);
     final_norm(upper);
     expansion(upper);
@@ -79,6 +82,23 @@ class Builder {
     PieceWork piece{name, {}, {}};
     moves(piece.forward, rows, width, 2);
     embed_backward(piece.backward, rows, width);
+    pieces_.push_back(std::move(piece));
+  }
+
+  // Look-up, transposition and product; the first two again in the backward.
+  void projection(std::int64_t rows) {
+    const std::int64_t tokens = rows * c_.block_length, in = c_.block_length * c_.width;
+    PieceWork piece{"block embedder", {}, {}};
+    Work turned;
+    moves(turned, tokens, c_.width, 2);
+    moves(turned, tokens, c_.width, 2);
+    piece.forward.add(turned);
+    forward(piece.forward, rows, in, c_.width);
+    piece.backward.add(turned);
+    backward(piece.backward, rows, in, c_.width);
+    moves(piece.backward, rows, c_.width, 1);  // bias gradient
+    moves(piece.backward, tokens, c_.width, 2);
+    embed_backward(piece.backward, tokens, c_.width);
     pieces_.push_back(std::move(piece));
   }
 

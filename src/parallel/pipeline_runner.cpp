@@ -25,7 +25,8 @@ PipelineRunner<T>::PipelineRunner(const DeviceContext& context, const ScheduleSh
       chunks_(std::move(chunks)),
       links_(std::move(links)),
       graphs_(graphs),
-      cuts_(chunks_.size()),
+      needed_cuts_(chunks_.size()),
+      done_cuts_(chunks_.size()),
       sent_gradients_(chunks_.size(), std::vector<comm::Ticket>(kGradientBuffers)) {
   TESSERA_CHECK(static_cast<std::int64_t>(chunks_.size()) == shape.chunks);
   for (const std::int64_t slots : schedule.slots)
@@ -74,8 +75,14 @@ void PipelineRunner<T>::bind(const Arena& arena) {
 }
 
 template <typename T>
-void PipelineRunner<T>::set_done(std::vector<std::vector<std::int64_t>> cuts, Done done) {
-  cuts_ = std::move(cuts);
+void PipelineRunner<T>::set_needed(Cuts cuts, AtPiece needed) {
+  needed_cuts_ = std::move(cuts);
+  needed_ = std::move(needed);
+}
+
+template <typename T>
+void PipelineRunner<T>::set_done(Cuts cuts, AtPiece done) {
+  done_cuts_ = std::move(cuts);
   done_ = std::move(done);
 }
 
@@ -138,10 +145,12 @@ void PipelineRunner<T>::post_receives(std::size_t now) {
 }
 
 template <typename T>
-void PipelineRunner<T>::run(std::unique_ptr<DeviceGraph>& graph, bool whole,
+void PipelineRunner<T>::run(Step& step, std::size_t part, bool whole,
                             const std::function<void()>& work) {
   // Only whole micro-batches repeat.
   if (!graphs_ || !whole) return work();
+  if (step.graphs.size() <= part) step.graphs.resize(part + 1);
+  std::unique_ptr<DeviceGraph>& graph = step.graphs[part];
   if (!graph) graph = std::make_unique<DeviceGraph>(stream(), work);
   graph->launch(stream());
 }
@@ -156,10 +165,24 @@ void PipelineRunner<T>::forward(std::size_t index, const StepTarget<T>& target) 
   comm::Ticket& sent =
       sent_outputs_[static_cast<std::size_t>(i.chunk)][static_cast<std::size_t>(i.slot)];
   if (step.to && sent != 0) step.to->transport().wait(sent, stream());
-  if (step.graphs.empty()) step.graphs.resize(1);
-  run(step.graphs[0], batch.sequences == stage.sequences(), [&] {
-    stage.forward(i.slot, batch, model::HeadMode::train, target.loss_weight, target.loss_sum);
-  });
+
+  // The first micro-batch's pieces begin one after the other; others in one go.
+  const auto pieces = static_cast<std::int64_t>(stage.pieces().size());
+  std::int64_t begin = 0;
+  std::size_t part = 0;
+  const auto run_part = [&](std::int64_t end) {
+    run(step, part++, batch.sequences == stage.sequences(), [&] {
+      stage.forward(i.slot, batch, model::HeadMode::train, target.loss_weight, target.loss_sum,
+                    {begin, end});
+    });
+    begin = end;
+  };
+  if (i.micro_batch == 0 && needed_)
+    for (const std::int64_t cut : needed_cuts_[static_cast<std::size_t>(i.chunk)]) {
+      if (cut > begin) run_part(cut);
+      needed_(static_cast<std::size_t>(i.chunk), cut);
+    }
+  run_part(pieces);
   // A replayed graph does not tell the stage what the slot holds.
   stage.hold(i.slot, batch);
   if (!step.to) return;
@@ -179,19 +202,16 @@ void PipelineRunner<T>::backward(std::size_t index) {
   if (step.to && sent != 0) step.to->transport().wait(sent, stream());
 
   // The last micro-batch's pieces are done one after the other; others in one go.
-  const std::vector<std::int64_t>& cuts = cuts_[static_cast<std::size_t>(i.chunk)];
-  const bool final_one = i.micro_batch == shape_.micro_batches - 1;
   auto end = static_cast<std::int64_t>(stage.pieces().size());
   std::size_t part = 0;
   const auto run_part = [&](std::int64_t begin) {
-    if (step.graphs.size() <= part) step.graphs.resize(part + 1);
-    run(step.graphs[part++], batch.sequences == stage.sequences(), [&] {
+    run(step, part++, batch.sequences == stage.sequences(), [&] {
       stage.backward(i.slot, gradient_in(i), gradient_out(i), {begin, end});
     });
     end = begin;
   };
-  if (final_one && done_)
-    for (const std::int64_t cut : cuts) {
+  if (i.micro_batch == shape_.micro_batches - 1 && done_)
+    for (const std::int64_t cut : done_cuts_[static_cast<std::size_t>(i.chunk)]) {
       run_part(cut);
       done_(static_cast<std::size_t>(i.chunk), cut);
     }

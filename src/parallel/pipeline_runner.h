@@ -1,6 +1,6 @@
 // Runs the instructions of a rank's schedule (parallel/schedule.h): computing, messages between
-// stages, and what is to happen behind a piece's last backward. On CUDA every instruction is
-// captured once and then replayed as graphs; the host only enqueues.
+// stages, and what is to happen ahead of a piece's first forward and behind its last backward. On
+// CUDA every instruction is captured once and then replayed as graphs; the host only enqueues.
 #pragma once
 
 #include <functional>
@@ -38,10 +38,15 @@ class PipelineRunner {
   void plan(MemoryPlan& plan);
   void bind(const Arena& arena);
 
-  // `done(chunk, piece)` is called behind the last micro-batch's backward of that piece (counted in
-  // the chunk), from the last piece down, where `cuts` (a chunk) lists it.
-  using Done = std::function<void(std::size_t chunk, std::int64_t piece)>;
-  void set_done(std::vector<std::vector<std::int64_t>> cuts, Done done);
+  // Where an instruction is run in parts: pieces (counted in the chunk) of each chunk.
+  using Cuts = std::vector<std::vector<std::int64_t>>;
+  using AtPiece = std::function<void(std::size_t chunk, std::int64_t piece)>;
+  // `needed(chunk, piece)` is called ahead of the first micro-batch's forward of that piece, from
+  // the first piece up, where `cuts` lists it.
+  void set_needed(Cuts cuts, AtPiece needed);
+  // `done(chunk, piece)` is called behind the last micro-batch's backward of that piece, from the
+  // last piece down, where `cuts` lists it.
+  void set_done(Cuts cuts, AtPiece done);
 
   void begin_step();
   // The next micro-batch's ids are in the queue's memory: runs what has become possible. A step
@@ -66,8 +71,8 @@ class PipelineRunner {
     Channel* to = nullptr;    // where its output goes
     // The buffer of the input is free once instructions before this index are enqueued.
     std::size_t free_after = 0;
-    comm::Ticket received = 0;  // this step's; 0: not posted
-    std::vector<std::unique_ptr<DeviceGraph>> graphs;
+    comm::Ticket received = 0;                         // this step's; 0: not posted
+    std::vector<std::unique_ptr<DeviceGraph>> graphs;  // a part
   };
   bool first(std::int64_t chunk) const { return chunk == 0 && stage_ == 0; }
   bool last(std::int64_t chunk) const { return holds_head() && chunk == shape_.chunks - 1; }
@@ -81,8 +86,8 @@ class PipelineRunner {
   void post_receives(std::size_t now);
   void forward(std::size_t index, const StepTarget<T>& target);
   void backward(std::size_t index);
-  // Enqueues `work`, or replays its graph.
-  void run(std::unique_ptr<DeviceGraph>& graph, bool whole, const std::function<void()>& work);
+  // Enqueues `work`, which is a part of the step's instruction, or replays its graph.
+  void run(Step& step, std::size_t part, bool whole, const std::function<void()>& work);
 
   const DeviceContext& context_;
   ScheduleShape shape_;
@@ -90,8 +95,8 @@ class PipelineRunner {
   std::vector<std::unique_ptr<model::Stage<T>>> chunks_;
   Links links_;
   bool graphs_;
-  std::vector<std::vector<std::int64_t>> cuts_;
-  Done done_;
+  Cuts needed_cuts_, done_cuts_;
+  AtPiece needed_, done_;
 
   std::vector<Step> steps_;
   std::vector<model::MicroBatch> batches_;  // of this step

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "model/flops.h"
 #include "optim/ownership.h"
+#include "parallel/bucket_order.h"
 #include "parallel/piece_weights.h"
 #include "parallel/rank_engine.h"
 
@@ -80,19 +81,62 @@ bool Predictor::boundary_crosses(const Frame& f, std::int64_t v) const {
   return comm::crosses_nodes(f.topology, f.stage_of(v), f.stage_of(v + 1), machine_.ranks_a_node);
 }
 
+std::vector<std::int64_t> Predictor::piece_begins(const Frame& f, const StagePrediction& s) const {
+  std::vector<std::int64_t> begins;
+  std::int64_t base = 0;
+  for (const PieceRange r : s.ranges) {
+    const RangeSizes& sizes = memory_.range(r, f.config.train.micro_batch);
+    for (const std::int64_t offset : sizes.offsets) begins.push_back(base + offset);
+    base += sizes.flat;
+  }
+  return begins;
+}
+
+std::vector<double> Predictor::gathered(const Frame& f, const StagePrediction& s,
+                                        std::int64_t index, double update, double ahead) const {
+  if (!f.gathers()) return {};
+  const optim::Partition partition = partition_of(f.config, f.topology, s.parameters);
+  const comm::Placement placement =
+      comm::replica_placement(f.topology, index, machine_.ranks_a_node);
+  // A bucket is gathered behind its update and the bucket before.
+  std::vector<double> buckets;
+  double updated = -ahead, link = -ahead;
+  for (const optim::Slice& bucket : partition.buckets()) {
+    const auto elements = static_cast<double>(bucket.count());
+    updated += update * elements / static_cast<double>(partition.padded());
+    link = std::max(link, updated) + ring_seconds(f.element * elements, placement, machine_);
+    buckets.push_back(link);
+  }
+  std::vector<double> there;
+  for (const std::size_t bucket : needed_ahead(partition, piece_begins(f, s)))
+    there.push_back(buckets[bucket]);
+  return there;
+}
+
+double Predictor::first_wait(const Frame& f, const std::vector<double>& there,
+                             const StagePrediction& s, std::int64_t chunk, double start) const {
+  const auto& costs = costs_.micro_batch(f.config.train.micro_batch);
+  std::size_t piece = 0;
+  for (std::int64_t c = 0; c < chunk; ++c)
+    piece += static_cast<std::size_t>(s.ranges[at(c)].end - s.ranges[at(c)].begin);
+  // Each piece begins once those before it are done and its parameters are there.
+  double wait = 0, before = 0;
+  const PieceRange r = s.ranges[at(chunk)];
+  for (std::int64_t p = r.begin; p < r.end; ++p) {
+    wait = std::max(wait, there[piece++] - (start + before));
+    before += costs[at(p)].forward;
+  }
+  return wait;
+}
+
 double Predictor::reduced(const Frame& f, const StagePrediction& s, std::int64_t index,
                           const Timeline& timeline) const {
   const auto& spans = timeline.ranks[at(index)];
   const double computed = spans.empty() ? 0 : spans.back().end;
   if (f.topology.replicas == 1) return computed;
   // When the gradients of each piece are final, pieces in the order of the flat space.
-  struct Final {
-    std::int64_t offset;
-    double time;
-  };
-  std::vector<Final> pieces;
+  std::vector<double> final_at;
   const auto& costs = costs_.micro_batch(f.config.train.micro_batch);
-  std::int64_t base = 0;
   for (std::int64_t c = 0; c < f.shape.chunks; ++c) {
     const PieceRange r = s.ranges[at(c)];
     const auto last = std::find_if(spans.rbegin(), spans.rend(), [&](const Span& span) {
@@ -100,26 +144,23 @@ double Predictor::reduced(const Frame& f, const StagePrediction& s, std::int64_t
              span.instruction.micro_batch == f.shape.micro_batches - 1;
     });
     TESSERA_CHECK(last != spans.rend());
-    const RangeSizes& sizes = memory_.range(r, f.config.train.micro_batch);
     double time = last->end;
     for (std::int64_t p = r.begin; p < r.end; ++p) {  // the first piece is done last
-      pieces.push_back({base + sizes.offsets[at(p - r.begin)], time});
+      final_at.push_back(time);
       time -= costs[at(p)].backward;
     }
-    base += sizes.flat;
   }
   const optim::Partition partition = partition_of(f.config, f.topology, s.parameters);
   const comm::Placement placement =
       comm::replica_placement(f.topology, index, machine_.ranks_a_node);
   const double wire = f.config.parallel.gradient_dtype == GradientType::bf16 ? 2 : kWideBytes;
   const double passes = f.config.parallel.zero == 1 ? 1 : 2;
+  const std::vector<std::size_t> behind = final_behind(partition, piece_begins(f, s));
   double time = 0;
-  const auto& buckets = partition.buckets();
-  for (auto bucket = buckets.rbegin(); bucket != buckets.rend(); ++bucket) {
-    auto piece = pieces.size() - 1;
-    while (piece > 0 && pieces[piece].offset > bucket->begin) --piece;
-    time = std::max(time, pieces[piece].time) +
-           passes * ring_seconds(wire * static_cast<double>(bucket->count()), placement, machine_);
+  for (std::size_t b = behind.size(); b-- > 0;) {
+    const auto elements = static_cast<double>(partition.buckets()[b].count());
+    time = std::max(time, final_at[behind[b]]) +
+           passes * ring_seconds(wire * elements, placement, machine_);
   }
   return std::max(time, computed);
 }
@@ -130,6 +171,27 @@ Prediction Predictor::predict(const Config& layout, std::int64_t ranks) const {
   p.config = f.config;
   p.topology = f.topology;
   p.shape = f.shape;
+  double busy = 0;
+  std::vector<double> updates;  // a stage
+  for (std::int64_t i = 0; i < f.shape.stages; ++i) {
+    StagePrediction s = stage(f, i);
+    busy += (s.forward + s.backward) * static_cast<double>(f.shape.micro_batches);
+    const Share share = this->share(f, s.parameters);
+    OptimizerCost optimizer = costs_.optimizer(share.padded, share.owned);
+    // Before its bucket is gathered each slice is updated in an operation of its own.
+    if (f.gathers())
+      optimizer.update +=
+          machine_.rates.launch_seconds *
+          static_cast<double>(partition_of(f.config, f.topology, s.parameters).buckets().size() -
+                              1);
+    p.parts.clear = std::max(p.parts.clear, optimizer.clear);
+    p.parts.agreement = std::max(p.parts.agreement, optimizer.norms);
+    p.parts.update = std::max(p.parts.update, optimizer.update);
+    p.memory_bytes = std::max(p.memory_bytes, s.memory.total_bytes());
+    updates.push_back(optimizer.update);
+    p.stages.push_back(std::move(s));
+  }
+
   StageCosts costs;
   costs.compute = [&](Action action, std::int64_t v) {
     return action == Action::forward ? f.forward[at(v)] : f.backward[at(v)];
@@ -141,34 +203,30 @@ Prediction Predictor::predict(const Config& layout, std::int64_t ranks) const {
   p.timeline = simulate(f.shape, costs);
   p.bubble = p.timeline.bubble;
   p.ideal_bubble = ideal_bubble(f.shape);
-
-  double pipeline = 0, busy = 0, end = 0;
+  const double in_place = p.timeline.seconds;
+  if (f.gathers()) {
+    std::vector<std::vector<double>> there;  // a stage
+    for (std::int64_t i = 0; i < f.shape.stages; ++i)
+      there.push_back(
+          gathered(f, p.stages[at(i)], i, updates[at(i)], p.parts.update + p.parts.clear));
+    costs.first_wait = [&](std::int64_t v, double start) {
+      const std::int64_t i = f.stage_of(v);
+      return first_wait(f, there[at(i)], p.stages[at(i)], v / f.shape.stages, start);
+    };
+    p.timeline = simulate(f.shape, costs);
+  }
+  double end = 0;
   for (std::int64_t i = 0; i < f.shape.stages; ++i) {
-    StagePrediction s = stage(f, i);
+    StagePrediction& s = p.stages[at(i)];
     s.computed = p.timeline.ranks[at(i)].back().end;
     s.reduced = reduced(f, s, i, p.timeline);
-    pipeline = std::max(pipeline, s.computed);
     end = std::max(end, s.reduced);
-    busy += (s.forward + s.backward) * static_cast<double>(f.shape.micro_batches);
-
-    const Share share = this->share(f, s.parameters);
-    const OptimizerCost optimizer = costs_.optimizer(share.padded, share.owned);
-    const comm::Placement placement = comm::replica_placement(f.topology, i, machine_.ranks_a_node);
-    const optim::Partition partition = partition_of(f.config, f.topology, s.parameters);
-    double gather = 0;
-    if (f.config.parallel.zero == 1)
-      for (const optim::Slice& b : partition.buckets())
-        gather += ring_seconds(f.element * static_cast<double>(b.count()), placement, machine_);
-    p.parts.clear = std::max(p.parts.clear, optimizer.clear);
-    p.parts.agreement = std::max(p.parts.agreement, optimizer.norms);
-    p.parts.update = std::max(p.parts.update, optimizer.update);
-    p.parts.gather = std::max(p.parts.gather, gather);
-    p.memory_bytes = std::max(p.memory_bytes, s.memory.total_bytes());
-    p.stages.push_back(std::move(s));
   }
+
   p.parts.computing = busy / static_cast<double>(f.shape.stages);
-  p.parts.waiting = std::max(0.0, pipeline - p.parts.computing);  // not a rounding error
-  p.parts.reduction = end - pipeline;
+  p.parts.waiting = std::max(0.0, in_place - p.parts.computing);  // not a rounding error
+  p.parts.gather = p.timeline.seconds - in_place;
+  p.parts.reduction = end - p.timeline.seconds;
   p.parts.agreement += machine_.rates.host_seconds + agreement_seconds(ranks, machine_);
   p.step_seconds = p.parts.total();
   p.tokens_per_second =
@@ -241,7 +299,7 @@ std::string first_bottleneck(const Prediction& p) {
   const std::pair<double, const char*> parts[] = {
       {p.parts.waiting, "waiting in the pipeline"},
       {p.parts.reduction, "gradient sums that backward does not hide"},
-      {p.parts.gather, "gathering parameters"},
+      {p.parts.gather, "gathering parameters that the forward does not hide"},
       {p.parts.agreement, "agreement of the ranks"},
       {p.parts.update + p.parts.clear, "the optimizer's memory traffic"}};
   return std::max_element(std::begin(parts), std::end(parts))->second;

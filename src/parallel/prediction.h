@@ -41,12 +41,12 @@ struct StepParts {
   double clear = 0;      // of gradients
   double computing = 0;  // mean over ranks
   double waiting = 0;    // of ranks in the pipeline, mean: bubble, imbalance, messages
+  double gather = 0;     // what the first forwards' waiting for parameters adds to the pipeline
   double reduction = 0;  // of gradients, behind the last backward
   double agreement = 0;  // norms, and the reduction that all ranks decide by
   double update = 0;     // AdamW
-  double gather = 0;     // of parameters
   double total() const {
-    return clear + computing + waiting + reduction + agreement + update + gather;
+    return clear + computing + waiting + gather + reduction + agreement + update;
   }
 };
 
@@ -56,11 +56,12 @@ struct Prediction {
   ScheduleShape shape;
   std::vector<StagePrediction> stages;
   std::vector<LinkTraffic> links;
-  Timeline timeline;  // of a replica
+  Timeline timeline;  // of a replica, parameters still arriving when it begins
   StepParts parts;
   double step_seconds = 0, tokens_per_second = 0;
-  double mfu = 0;  // of 989 TFLOP/s a rank (docs/numbers.md)
-  double bubble = 0, ideal_bubble = 0;
+  double mfu = 0;     // of 989 TFLOP/s a rank (docs/numbers.md)
+  double bubble = 0;  // of the timeline with parameters in place
+  double ideal_bubble = 0;
   std::int64_t memory_bytes = 0;  // of the fullest rank
   bool fits = true;
 };
@@ -101,6 +102,7 @@ class Predictor {
     std::vector<double> forward, backward;  // seconds, a virtual stage
     double element = 0;                     // bytes of an activation or working parameter
     std::int64_t stage_of(std::int64_t v) const { return v % shape.stages; }
+    bool gathers() const { return topology.replicas > 1 && config.parallel.zero == 1; }
   };
   Frame frame(const Config& layout, std::int64_t ranks) const;
   StagePrediction stage(const Frame& frame, std::int64_t index) const;
@@ -112,6 +114,15 @@ class Predictor {
   // Bytes behind virtual stage v, and whether they go to another node.
   double boundary_bytes(const Frame& frame, std::int64_t v) const;
   bool boundary_crosses(const Frame& frame, std::int64_t v) const;
+  // Where the parameters of the pieces of a stage's chunks begin, in the order of the flat space.
+  std::vector<std::int64_t> piece_begins(const Frame& frame, const StagePrediction& stage) const;
+  // Of each piece of these, when the parameters that it needs are there; the pipeline begins at 0,
+  // `ahead` after AdamW, which takes the stage's ranks `update`. Empty: nothing is gathered.
+  std::vector<double> gathered(const Frame& frame, const StagePrediction& stage, std::int64_t index,
+                               double update, double ahead) const;
+  // How long a first forward that begins at `start` waits; `there` of its stage.
+  double first_wait(const Frame& frame, const std::vector<double>& there,
+                    const StagePrediction& stage, std::int64_t chunk, double start) const;
   // When the last bucket of a stage's gradients is summed.
   double reduced(const Frame& frame, const StagePrediction& stage, std::int64_t index,
                  const Timeline& timeline) const;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "parallel/bucket_order.h"
 #include "parallel/piece_weights.h"
 #include "parallel/split.h"
 
@@ -66,9 +67,11 @@ RankEngine<T>::RankEngine(const Config& config, Device device, const comm::Topol
                              options.bucket_elements > 0 ? options.bucket_elements
                                                          : optim::bucket_elements(config.parallel));
   const std::vector<optim::Slice> mine = partition.owned(topology.replica);
-  sync_ = std::make_unique<GradientSync<T>>(
-      replicas_->size() > 1 ? comm::make_transport(*replicas_, transport) : nullptr, partition,
-      zero_, config.parallel.gradient_dtype == GradientType::bf16);
+  std::unique_ptr<comm::Transport> joined;
+  if (replicas_->size() > 1) joined = comm::make_transport(*replicas_, transport);
+  if (joined && options.around_replicas) joined = options.around_replicas(std::move(joined));
+  sync_ = std::make_unique<GradientSync<T>>(std::move(joined), partition, zero_,
+                                            config.parallel.gradient_dtype == GradientType::bf16);
   optimizer_ = std::make_unique<optim::AdamW<T>>(
       config.optimizer, local_,
       sharded() ? mine : std::vector<optim::Slice>{{0, partition.padded()}}, queue());
@@ -87,35 +90,42 @@ std::vector<optim::Segment> RankEngine<T>::in_whole(std::vector<optim::Segment> 
 template <typename T>
 void RankEngine<T>::plan_cuts() {
   if (!sync_->active()) return;
-  // A bucket is final behind the piece that its first element belongs to: pieces are done from the
-  // end of the flat space to its start.
-  struct Begin {
-    std::size_t chunk;
-    std::int64_t piece, offset;
-  };
-  std::vector<Begin> pieces;
   const auto& chunks = runner_->chunks();
+  std::vector<std::int64_t> begins;  // of the pieces of all chunks
+  std::vector<std::size_t> first;    // piece of a chunk among them
   for (std::size_t c = 0; c < chunks.size(); ++c) {
-    const std::vector<std::int64_t> offsets = chunks[c]->piece_offsets();
-    for (std::size_t p = 0; p < offsets.size(); ++p)
-      pieces.push_back({c, static_cast<std::int64_t>(p), bases_[c] + offsets[p]});
+    first.push_back(begins.size());
+    for (const std::int64_t offset : chunks[c]->piece_offsets())
+      begins.push_back(bases_[c] + offset);
   }
-  std::vector<std::vector<std::int64_t>> cuts(chunks.size());
-  std::vector<std::vector<std::vector<std::size_t>>> ready(chunks.size());
-  for (std::size_t c = 0; c < chunks.size(); ++c) ready[c].resize(chunks[c]->pieces().size());
-  const auto& buckets = sync_->partition().buckets();
-  for (std::size_t b = buckets.size(); b-- > 0;) {
-    auto piece = pieces.size() - 1;
-    while (piece > 0 && pieces[piece].offset > buckets[b].begin) --piece;
-    const Begin& at = pieces[piece];
-    auto& of_chunk = cuts[at.chunk];
-    if (of_chunk.empty() || of_chunk.back() != at.piece) of_chunk.push_back(at.piece);
-    ready[at.chunk][static_cast<std::size_t>(at.piece)].push_back(b);
+  const auto place = [first](std::size_t chunk, std::int64_t piece) {
+    return first[chunk] + static_cast<std::size_t>(piece);
+  };
+  const std::vector<std::size_t> needed = needed_ahead(sync_->partition(), begins);
+  const std::vector<std::size_t> behind = final_behind(sync_->partition(), begins);
+  std::vector<std::vector<std::size_t>> final_buckets(begins.size());  // of a piece, downwards
+  for (std::size_t b = behind.size(); b-- > 0;) final_buckets[behind[b]].push_back(b);
+
+  typename PipelineRunner<T>::Cuts needed_cuts(chunks.size()), done_cuts(chunks.size());
+  for (std::size_t c = 0; c < chunks.size(); ++c) {
+    const auto pieces = static_cast<std::int64_t>(chunks[c]->pieces().size());
+    for (std::int64_t p = 0; p < pieces; ++p) {
+      const std::size_t piece = place(c, p);
+      if (p == 0 || needed[piece] > needed[piece - 1]) needed_cuts[c].push_back(p);
+      if (!final_buckets[piece].empty()) done_cuts[c].push_back(p);
+    }
+    std::reverse(done_cuts[c].begin(), done_cuts[c].end());
   }
-  runner_->set_done(std::move(cuts), [this, ready](std::size_t chunk, std::int64_t piece) {
-    for (const std::size_t bucket : ready[chunk][static_cast<std::size_t>(piece)])
-      sync_->reduce(bucket, context_.stream());
-  });
+  if (sharded())
+    runner_->set_needed(
+        std::move(needed_cuts), [this, place, needed](std::size_t chunk, std::int64_t piece) {
+          sync_->wait_for_parameters(needed[place(chunk, piece)], context_.stream());
+        });
+  runner_->set_done(std::move(done_cuts),
+                    [this, place, final_buckets](std::size_t chunk, std::int64_t piece) {
+                      for (const std::size_t bucket : final_buckets[place(chunk, piece)])
+                        sync_->reduce(bucket, context_.stream());
+                    });
 }
 
 template <typename T>
@@ -173,7 +183,6 @@ void RankEngine<T>::begin_step(double loss_weight) {
     upload(queue().device, loss_weight_, &weight, sizeof(weight), queue().stream);
     weight_now_ = loss_weight;
   }
-  sync_->wait_for_parameters(context_.stream());
   // A receive that is posted ahead occupies the GPU until the neighbour sends, and CUDA may load a
   // kernel at its first use by waiting for the GPU: every kernel runs once before that.
   if (!rehearsed_ && runner_->shape().stages > 1 && queue().device == Device::cuda) rehearse();
@@ -183,6 +192,7 @@ void RankEngine<T>::begin_step(double loss_weight) {
 
 template <typename T>
 void RankEngine<T>::rehearse() {
+  wait_for_parameters();
   const std::vector<std::int32_t> ids(static_cast<std::size_t>(sequences_ * model_.context));
   clear_gradients();
   runner_->rehearse(take(inputs_[0], {sequences_, ids.data(), ids.data()}), target());
@@ -260,13 +270,24 @@ Agreement RankEngine<T>::agree(std::vector<double> extras) {
 
 template <typename T>
 void RankEngine<T>::update(std::int64_t step, double learning_rate, double scale) {
-  optimizer_->update(parameters_, gradients_, step, learning_rate, scale);
-  sync_->gather(parameters_, context_.stream());
+  if (!sharded()) return optimizer_->update(parameters_, gradients_, step, learning_rate, scale);
+  // An update that no forward came before would change what is still being gathered.
+  wait_for_parameters();
+  // The slices of the optimizer are those of the buckets, whose gathering begins behind each.
+  optimizer_->update(
+      parameters_, gradients_, step, learning_rate, scale,
+      [this](std::size_t bucket) { sync_->gather(bucket, parameters_, context_.stream()); });
+}
+
+template <typename T>
+void RankEngine<T>::synchronize() {
+  wait_for_parameters();
+  context_.stream().synchronize();
 }
 
 template <typename T>
 double RankEngine<T>::loss(const model::MicroBatch& batch) {
-  sync_->wait_for_parameters(context_.stream());
+  wait_for_parameters();
   // The input's place may still be read where nothing below waits.
   if (!holds_head()) synchronize();
   const model::MicroBatch there = take(inputs_[0], batch);

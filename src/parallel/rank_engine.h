@@ -53,7 +53,7 @@ class RankEngine : public Engine {
   void reduce_gradients() override { sync_->finish(context_.stream()); }
   Agreement agree(std::vector<double> extras) override;
   void update(std::int64_t step, double learning_rate, double scale) override;
-  void synchronize() override { context_.stream().synchronize(); }
+  void synchronize() override;
   double loss(const model::MicroBatch& batch) override;
   model::HostScores score(const model::MicroBatch& batch) override;
   std::vector<PartTime> time_parts(const model::MicroBatch& batch) override;
@@ -62,6 +62,7 @@ class RankEngine : public Engine {
   // For tests: logits of a batch (host memory) as Stage::logits (one rank holding the whole model),
   // and the gradients, flat, in the queue's memory.
   std::vector<T> logits(const model::MicroBatch& batch) {
+    wait_for_parameters();
     return runner_->chunks().front()->logits(take(inputs_[0], batch));
   }
   kernels::Wide<T>* device_gradients() { return gradients_; }
@@ -76,8 +77,11 @@ class RankEngine : public Engine {
   };
   const kernels::Queue& queue() const { return context_.queue(); }
   bool sharded() const { return zero_ && sync_->active(); }
-  // Which bucket of gradients is final behind which piece.
+  // Ahead of which piece which bucket of parameters is needed, behind which one which bucket of
+  // gradients is final.
   void plan_cuts();
+  // For all that reads or writes parameters but the forwards of a step, which wait piece by piece.
+  void wait_for_parameters() { sync_->wait_for_parameters(context_.stream()); }
   // Brings a micro-batch (host memory) into the queue's memory.
   model::MicroBatch take(Input& input, const model::MicroBatch& batch);
   void clear_gradients();

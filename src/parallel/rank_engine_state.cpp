@@ -29,6 +29,7 @@ std::int64_t RankEngine<T>::reserve_snapshot() {
 template <typename T>
 std::vector<SegmentState> RankEngine<T>::snapshot() {
   static_assert(std::is_same_v<Wide, float>);
+  wait_for_parameters();
   reserve_snapshot();
   Wide* to = kept_->template as<Wide>();
   const auto copied = [&](const Wide* from, std::int64_t count) {
@@ -56,6 +57,7 @@ template <typename T>
 void RankEngine<T>::restore(State state, std::int64_t flat, std::int64_t count,
                             const float* values) {
   constexpr auto kBytes = static_cast<std::int64_t>(sizeof(Wide));
+  wait_for_parameters();
   if (state != State::parameter) {
     upload(queue().device, state == State::m ? optimizer_->m(flat) : optimizer_->v(flat), values,
            count * kBytes, queue().stream);
@@ -88,7 +90,7 @@ std::vector<float> RankEngine<T>::gradients() {
 
 template <typename T>
 std::vector<float> RankEngine<T>::parameters() {
-  sync_->wait_for_parameters(context_.stream());
+  wait_for_parameters();
   const std::int64_t size = local_.flat_size();
   std::vector<T> values(static_cast<std::size_t>(size));
   download(queue().device, values.data(), parameters_, size * static_cast<std::int64_t>(sizeof(T)),
@@ -105,7 +107,7 @@ std::vector<float> RankEngine<T>::parameters() {
 
 template <typename T>
 std::vector<std::uint64_t> RankEngine<T>::parameter_hashes() {
-  sync_->wait_for_parameters(context_.stream());
+  wait_for_parameters();
   std::vector<std::uint64_t> hashes;
   std::vector<T> values;
   for (const model::Parameter& p : local_.parameters()) {
@@ -142,6 +144,7 @@ void RankEngine<T>::tune() {
     ids.push_back(static_cast<std::int32_t>(random.bits(static_cast<std::uint64_t>(i)) %
                                             static_cast<std::uint64_t>(model_.vocab)));
   kernels::set_may_measure(*context_.libraries(), true);
+  wait_for_parameters();
   rehearsed_ = true;
   begin_step(1.0 / static_cast<double>(count));
   runner_->rehearse(take(inputs_[0], {sequences_, ids.data(), ids.data()}), target());
@@ -152,7 +155,7 @@ void RankEngine<T>::tune() {
 template <typename T>
 std::vector<PartTime> RankEngine<T>::time_parts(const model::MicroBatch& batch) {
   const model::MicroBatch there = take(inputs_[0], batch);
-  synchronize();
+  synchronize();  // parameters are there too
   Stopwatch watch(queue().device, queue().stream);
   std::vector<std::string> names;
   watch.mark();

@@ -83,6 +83,8 @@ std::int64_t warm_up(const ScheduleShape& shape, std::int64_t stage) {
       return forwards;
     case PipelineSchedule::one_f_one_b:
       return std::min(shape.stages - stage - 1, forwards);
+    case PipelineSchedule::eager_one_f_one_b:
+      return std::min(2 * (shape.stages - stage - 1), forwards);
     case PipelineSchedule::interleaved:
       // All chunks but the last for the first group, and two a hop: a stage runs one instruction of
       // each kind while a micro-batch goes to its neighbour, and one while its gradient returns.
@@ -114,6 +116,14 @@ void give_slots(RankSchedule& schedule, const ScheduleShape& shape) {
   }
 }
 
+// Slots in turn, one more than are held at a time: the next activation is on its way into a slot
+// while all the others wait for their backward.
+void give_slots_in_turn(RankSchedule& schedule, const ScheduleShape& shape, std::int64_t held) {
+  schedule.slots = {std::min(held + 1, shape.micro_batches)};
+  for (Instruction& instruction : schedule.instructions)
+    instruction.slot = instruction.micro_batch % schedule.slots[0];
+}
+
 }  // namespace
 
 void check_shape(const ScheduleShape& shape) {
@@ -133,7 +143,10 @@ RankSchedule make_schedule(const ScheduleShape& shape, std::int64_t stage) {
     if (ahead + k < forwards) result.instructions.push_back(forward_at(shape, ahead + k));
     result.instructions.push_back(backward_at(shape, k));
   }
-  give_slots(result, shape);
+  if (shape.kind == PipelineSchedule::eager_one_f_one_b)
+    give_slots_in_turn(result, shape, ahead + 1);
+  else
+    give_slots(result, shape);
   return result;
 }
 

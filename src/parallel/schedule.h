@@ -9,6 +9,10 @@
 //   Huang et al. 2019 (arXiv 1811.06965).
 // 1f1b: min(stages - stage - 1, M) forwards, then one forward and one backward in turn; chunks = 1.
 //   PipeDream-flush, Narayanan et al. 2021 (arXiv 2006.09503).
+// eager_1f1b: the same with min(2 (stages - stage - 1), M) forwards first: a stage goes on with one
+//   while a micro-batch is on its way to the next stage, and one while its gradient comes back, so
+//   that messages cost no time; and one slot more than that, into which the next activation comes.
+//   Zhuang et al. 2022 (arXiv 2211.05322).
 // interleaved: 1F1B over chunks in groups of `stages` micro-batches; M a multiple of stages.
 //   Narayanan et al. 2021 (arXiv 2104.04473), section 2.2.
 #pragma once
@@ -48,11 +52,12 @@ struct RankSchedule {
 // shapes that the schedule cannot run.
 void check_shape(const ScheduleShape& shape);
 
-// The schedule of one stage; slots are given lowest free first. TESSERA_CHECKs the shape.
+// The schedule of one stage; slots are given lowest free first, in eager_1f1b in turn.
+// TESSERA_CHECKs the shape.
 RankSchedule make_schedule(const ScheduleShape& shape, std::int64_t stage);
 
 // Share of a rank's time that is idle when all virtual stages cost the same and links are free:
-// (S - 1) / (M + S - 1) for gpipe and 1f1b, (S - 1) / (C M + S - 1) for interleaved.
+// (S - 1) / (M + S - 1) with one chunk, (S - 1) / (C M + S - 1) for interleaved.
 double ideal_bubble(const ScheduleShape& shape);
 
 }  // namespace tessera::parallel

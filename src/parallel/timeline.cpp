@@ -74,6 +74,8 @@ class Simulation {
   void deliver(const Message& message, double through);
 
   ScheduleShape shape_;
+  const StageCosts& costs_;
+  double busy_ = 0;
   std::vector<Rank> ranks_;
   std::vector<Link> links_;
   std::vector<VirtualStage> stages_;
@@ -81,7 +83,7 @@ class Simulation {
 };
 
 Simulation::Simulation(const ScheduleShape& shape, const StageCosts& costs)
-    : shape_(shape), links_(static_cast<std::size_t>(2 * shape.stages)) {
+    : shape_(shape), costs_(costs), links_(static_cast<std::size_t>(2 * shape.stages)) {
   const std::vector<double> unknown(static_cast<std::size_t>(shape.micro_batches), kUnknown);
   for (std::int64_t stage = 0; stage < shape.stages * shape.chunks; ++stage)
     stages_.push_back({.forward_cost = checked(costs.compute(Action::forward, stage)),
@@ -149,7 +151,10 @@ bool Simulation::advance(std::size_t index) {
     if (can_start == kUnknown) break;
     const bool forward = instruction.action == Action::forward;
     const double start = std::max(rank.free, can_start);
-    const double end = start + (forward ? at(stage).forward_cost : at(stage).backward_cost);
+    double end = start + (forward ? at(stage).forward_cost : at(stage).backward_cost);
+    busy_ += end - start;
+    if (forward && instruction.micro_batch == 0 && costs_.first_wait)
+      end += checked(costs_.first_wait(stage, start));
     rank.free = end;
     timeline_.ranks[index].push_back({instruction, start, end});
     const auto m = static_cast<std::size_t>(instruction.micro_batch);
@@ -185,16 +190,13 @@ Timeline Simulation::run() {
     for (std::size_t rank = 0; rank < ranks_.size(); ++rank) moved |= advance(rank);
     for (Link& each : links_) moved |= advance(each);
   }
-  double busy = 0;
   for (const Rank& rank : ranks_) {
     const bool deadlock = rank.next != rank.schedule.instructions.size();
     TESSERA_CHECK(!deadlock);
     timeline_.seconds = std::max(timeline_.seconds, rank.free);
   }
-  for (const std::vector<Span>& spans : timeline_.ranks)
-    for (const Span& span : spans) busy += span.end - span.start;
   if (timeline_.seconds > 0)
-    timeline_.bubble = 1 - busy / (static_cast<double>(ranks_.size()) * timeline_.seconds);
+    timeline_.bubble = 1 - busy_ / (static_cast<double>(ranks_.size()) * timeline_.seconds);
   return std::move(timeline_);
 }
 

@@ -14,6 +14,9 @@ struct StageCosts {
   std::function<double(Action, std::int64_t virtual_stage)> compute;
   // Seconds of the message between virtual stages v and v + 1 (activation or gradient).
   std::function<double(std::int64_t virtual_stage)> link;
+  // Where given: seconds that the first micro-batch's forward of a virtual stage, begun at `start`,
+  // waits within itself (for parameters).
+  std::function<double(std::int64_t virtual_stage, double start)> first_wait = {};
 };
 
 struct Span {
@@ -24,7 +27,8 @@ struct Span {
 struct Timeline {
   std::vector<std::vector<Span>> ranks;  // a stage
   double seconds = 0;                    // until the last instruction ends
-  double bubble = 0;                     // 1 - busy time of all ranks / (ranks x seconds)
+  // 1 - busy time of all ranks / (ranks x seconds); the wait within a first forward is idle.
+  double bubble = 0;
 };
 
 // Runs the schedules of all stages: an instruction starts when its rank is free and its input has

@@ -72,20 +72,17 @@ std::vector<eval::TaskResult> Evaluation::tasks(
   std::vector<eval::TaskResult> results;
   if (tasks_.empty()) return results;
   EngineScorer scorer(engine_, at_micro_batch);
-  const bool pad = config_.data.padding != Padding::none;
-  eval::Encoding encoding;
-  encoding.encode = [&](const std::string& text) { return tokenizer_->encode(text); };
-  encoding.end_of_text = tokenizer_->end_of_text();
-  const std::int64_t pads =
-      config_.model.kind == ModelKind::block && pad ? config_.model.block_length - 1 : 0;
+  const eval::BlockPadding padding =
+      config_.data.padding != Padding::none ? eval::BlockPadding::pad : eval::BlockPadding::no_pad;
+  const eval::Encoding encoding = eval::encoding_of(*tokenizer_);
+  const eval::Windows windows = eval::text_windows(config_.model, padding, config_.model.context);
   for (const std::string& task : tasks_)
-    results.push_back(eval::run_task(
-        task, config_.eval.task_data, config_.eval.task_items, encoding,
-        config_.model.context - 1 - pads, [&](const std::vector<eval::Request>& requests) {
-          return eval::log_likelihoods(config_.model, scorer, requests,
-                                       pad ? eval::BlockPadding::pad : eval::BlockPadding::no_pad,
-                                       encoding.end_of_text, ranks_, share());
-        }));
+    results.push_back(
+        eval::run_task(task, config_.eval.task_data, config_.eval.task_items, encoding, windows,
+                       [&](const std::vector<eval::Request>& requests) {
+                         return eval::log_likelihoods(config_.model, scorer, requests, padding,
+                                                      encoding.end_of_text, ranks_, share());
+                       }));
   return results;
 }
 

@@ -14,6 +14,13 @@ double seconds_between(std::chrono::steady_clock::time_point a,
   return std::chrono::duration<double>(b - a).count();
 }
 
+OrderedJson to_json(const std::vector<data::SourceUse>& uses) {
+  OrderedJson list = OrderedJson::array();
+  for (const data::SourceUse& use : uses)
+    list.push_back({{"path", use.path}, {"samples", use.samples}, {"epochs", use.epochs()}});
+  return list;
+}
+
 }  // namespace
 
 Saver::Saver(const SaverParts& parts, std::string folder, std::string path, std::int64_t step)
@@ -102,11 +109,14 @@ void Saver::close(const checkpoints::SaveResult& result, std::int64_t step) {
   spdlog::info("saved {} in {} (training stood still for {})", path_, human_duration(durable),
                human_duration(staged_));
   if (!result.warning.empty()) spdlog::warn("old checkpoints: {}", result.warning);
-  parts_.metrics->write("checkpoint", {{"step", step_},
-                                       {"path", path_},
-                                       {"staged", staged_},
-                                       {"durable", durable},
-                                       {"durable_at_step", step}});
+  parts_.metrics->write(
+      "checkpoint",
+      {{"step", step_},
+       {"path", path_},
+       {"staged", staged_},
+       {"durable", durable},
+       {"durable_at_step", step},
+       {"data", to_json(parts_.source.used(step_ * parts_.config.train.global_batch))}});
 }
 
 void Saver::failed(std::int64_t step, const std::string& reason) {

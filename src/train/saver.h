@@ -14,6 +14,7 @@
 #include "comm/communicator.h"
 #include "config/config.h"
 #include "core/progress.h"
+#include "data/token_source.h"
 #include "parallel/engine.h"
 #include "train/job_watch.h"
 #include "train/metrics.h"
@@ -23,13 +24,14 @@ namespace tessera::train {
 // Failed saves in a row that end the run.
 inline constexpr int kMostBadSaves = 3;
 
-// What a saver works with. `metrics`: on rank 0, else null.
+// What a saver works with. `source`: the training data; `metrics`: on rank 0, else null.
 struct SaverParts {
   const Config& config;
   parallel::Engine& engine;
   comm::Communicator& ranks;
   JobWatch& watch;
   ProgressLine& progress;
+  const data::TokenSource& source;
   MetricsFile* metrics = nullptr;
 };
 

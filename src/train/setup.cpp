@@ -38,6 +38,15 @@ std::string source_line(const char* what, const data::TokenSource& source) {
   return line;
 }
 
+// Of several sources: what each of them is to give.
+std::string blend_table(const data::TokenSource& source, std::int64_t samples) {
+  std::vector<std::vector<std::string>> rows = {{"source", "share", "samples", "epochs"}};
+  for (const data::SourceUse& use : source.used(samples))
+    rows.push_back({use.path, fmt::format("{:.4g}%", 100 * use.share), with_commas(use.samples),
+                    fmt::format("{:.3g}", use.epochs())});
+  return format_table(rows);
+}
+
 }  // namespace
 
 Device resolve_device(Config& config, std::int64_t local_rank) {
@@ -165,8 +174,9 @@ std::string model_lines(const ModelConfig& c, const model::ParameterTable& table
   const std::string depth =
       c.kind == ModelKind::vanilla
           ? fmt::format("{} layers", c.layers)
-          : fmt::format("{} block decoder + {} token decoder layers, blocks of {}, prefix {}",
-                        c.block_layers, c.token_layers, c.block_length, c.prefix);
+          : fmt::format("{} block decoder + {} token decoder layers, blocks of {}{}, prefix {}",
+                        c.block_layers, c.token_layers, c.block_length,
+                        c.embedder == Embedder::projection ? " projected" : "", c.prefix);
   return fmt::format(
       "model {}: {}, width {}, {} heads, context {}, vocabulary {}\n"
       "  {} parameters ({} without embeddings, expansion and classifier), {:.4g} MFLOP a token",
@@ -196,10 +206,18 @@ void report_start(const Config& config, const std::string& run_path, const comm:
   spdlog::info("{}", source_line("training data", *data.train));
   if (data.valid) spdlog::info("{}", source_line("validation data", *data.valid));
   const std::int64_t wanted = config.train.steps * config.train.global_batch;
+  if (config.data.train.size() > 1) spdlog::info("{}", blend_table(*data.train, wanted));
   spdlog::info("{} steps of {} sequences: {} tokens, {:.3g} epochs", config.train.steps,
                config.train.global_batch, human_count(double(wanted * config.model.context)),
                double(wanted) / double(data.train->samples()));
   spdlog::info("{}", memory_table(plan));
+}
+
+void report_use(const data::TokenSource& source, std::int64_t samples) {
+  for (const data::SourceUse& use : source.used(samples))
+    spdlog::info("read so far of {}: {} samples, {} tokens, {:.3g} epochs", use.path,
+                 with_commas(use.samples), human_count(double(use.samples * source.context())),
+                 use.epochs());
 }
 
 std::string build_name() {

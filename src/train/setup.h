@@ -57,6 +57,10 @@ void report_start(const Config& config, const std::string& run_path, const comm:
                   const Data& data, const model::ParameterTable& table, const MemoryPlan& plan,
                   std::int64_t threads, Device device);
 
+// A line of the log for each folder of training data: what the run's first `samples` samples took
+// from it.
+void report_use(const data::TokenSource& source, std::int64_t samples);
+
 // The table of a memory plan, as printed there and by `tessera plan`.
 std::string memory_table(const MemoryPlan& plan);
 // Two lines on a model: kind, sizes, parameters, FLOPs a token.

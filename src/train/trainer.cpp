@@ -203,7 +203,7 @@ void Trainer::start_or_resume() {
     metrics_ = std::make_unique<MetricsFile>(folder_.metrics(), state_.step);
   }
   saver_ = std::make_unique<Saver>(
-      SaverParts{config_, *engine_, ranks_, watch_, *progress_, metrics_.get()},
+      SaverParts{config_, *engine_, ranks_, watch_, *progress_, *data_.train, metrics_.get()},
       folder_.checkpoints(), path, path.empty() ? -1 : state_.step);
   loader_ =
       make_loader(config_, topology_, *data_.train, state_.step, std::max(state_.step, last_step_));
@@ -362,6 +362,7 @@ TrainOutcome Trainer::run() {
       saver_->save(state_, data_.train->tokenizer_json());
   }
   saver_->finish(state_.step);
+  if (first()) report_use(*data_.train, state_.samples);
   outcome_.checkpoint = saver_->path();
   if (saver_->step() != state_.step && outcome_.step != state_.step)
     throw Error(Category::io, "the last checkpoint could not be written: see " + folder_.log(0));

@@ -88,6 +88,29 @@ TEST(ExchangeConfig, OurOwnFileIsCheckedToo) {
   }
 }
 
+// Exports that are older than the key, of block models, concatenate.
+TEST(ExchangeConfig, BothFilesNameABlockModelsEmbedder) {
+  for (const Embedder embedder : {Embedder::concat, Embedder::projection}) {
+    ModelConfig model = small(ModelKind::block);
+    model.embedder = embedder;
+    Json own = Json::parse(model_to_json(model).dump());
+    Json other = Json::parse(hugging_face_config(model, TensorType::f32, 0).dump());
+    EXPECT_EQ(own.at("embedder"), embedder == Embedder::concat ? "concat" : "projection");
+    EXPECT_EQ(other.at("embedder"), own.at("embedder"));
+    EXPECT_EQ(model_from_json(own, "f").embedder, embedder);
+    EXPECT_EQ(model_from_hugging_face(other, "f").embedder, embedder);
+    for (Json* json : {&own, &other}) json->erase("embedder");
+    EXPECT_EQ(model_from_json(own, "f").embedder, Embedder::concat);
+    EXPECT_EQ(model_from_hugging_face(other, "f").embedder, Embedder::concat);
+    for (Json* json : {&own, &other}) (*json)["embedder"] = "roberta";
+    for (const std::string& message :
+         {message_of(Category::data, [&] { model_from_json(own, "f"); }),
+          message_of(Category::data, [&] { model_from_hugging_face(other, "f"); })})
+      EXPECT_NE(message.find("key \"embedder\" is \"roberta\""), std::string::npos) << message;
+  }
+  EXPECT_FALSE(model_to_json(small(ModelKind::vanilla)).contains("embedder"));
+}
+
 TEST(ExchangeConfig, EndOfTextComesFromTheTokenizer) {
   EXPECT_EQ(end_of_text_id(""), 0);
   EXPECT_EQ(end_of_text_id(R"({"type": "bytes"})"), 256);

@@ -36,6 +36,12 @@ inline ModelConfig small(ModelKind kind) {
   return model;
 }
 
+inline ModelConfig small_projecting() {
+  ModelConfig model = small(ModelKind::block);
+  model.embedder = Embedder::projection;
+  return model;
+}
+
 inline Config config_of(const ModelConfig& model) {
   Config config;
   config.model = model;
@@ -66,10 +72,10 @@ inline std::string checkpoint_of(const std::string& folder, const ModelConfig& m
 }
 
 // A checkpoint of a small model of either family, exported and imported.
-class Exchange : public ::testing::TestWithParam<ModelKind> {
+class Exchange : public ::testing::TestWithParam<ModelConfig> {
  protected:
   Exchange()
-      : model_(small(GetParam())),
+      : model_(GetParam()),
         tensors_(tensors_of(model_)),
         values_(sample_values(tensors_, 11)),
         checkpoint_(checkpoint_of(folder_ / "run/checkpoints", model_, values_,
@@ -102,5 +108,11 @@ class Exchange : public ::testing::TestWithParam<ModelKind> {
   const Values values_;
   const std::string checkpoint_;
 };
+
+// What the cases of Exchange are called.
+inline std::string name_of_case(const ::testing::TestParamInfo<ModelConfig>& each) {
+  if (each.param.kind == ModelKind::vanilla) return "vanilla";
+  return each.param.embedder == Embedder::projection ? "projecting" : "block";
+}
 
 }  // namespace tessera::checkpoints::testing

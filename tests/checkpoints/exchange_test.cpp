@@ -22,10 +22,10 @@ namespace {
 using Kind = CheckpointReader::Kind;
 namespace fs = std::filesystem;
 
-INSTANTIATE_TEST_SUITE_P(Both, Exchange, ::testing::Values(ModelKind::vanilla, ModelKind::block),
-                         [](const auto& each) {
-                           return each.param == ModelKind::block ? "block" : "vanilla";
-                         });
+INSTANTIATE_TEST_SUITE_P(All, Exchange,
+                         ::testing::Values(small(ModelKind::vanilla), small(ModelKind::block),
+                                           small_projecting()),
+                         name_of_case);
 
 TEST_P(Exchange, ThereAndBackKeepsEveryBit) {
   const std::string out = export_as(TensorType::f32);

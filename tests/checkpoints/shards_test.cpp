@@ -92,10 +92,10 @@ class Shards : public Exchange {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Both, Shards, ::testing::Values(ModelKind::vanilla, ModelKind::block),
-                         [](const auto& each) {
-                           return each.param == ModelKind::block ? "block" : "vanilla";
-                         });
+INSTANTIATE_TEST_SUITE_P(All, Shards,
+                         ::testing::Values(small(ModelKind::vanilla), small(ModelKind::block),
+                                           small_projecting()),
+                         name_of_case);
 
 TEST_P(Shards, HoldWhatOneFileHoldsInEveryType) {
   for (const TensorType type : {TensorType::f32, TensorType::bf16, TensorType::f16}) {

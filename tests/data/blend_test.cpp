@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/random.h"
 #include "tests/data/data_support.h"
 
 namespace tessera::data {
@@ -37,6 +38,76 @@ TEST(Blend, IsExactToOneSampleAtEveryMoment) {
   expect_exact({0.7, 0.2, 0.1}, 500);
   expect_exact({5, 4, 3, 2, 1, 1, 1}, 500);
   expect_exact({100, 1, 1, 1}, 1000);
+}
+
+// Whole weights, against themselves and not against what the blend made of them: for each source,
+// |drawn x sum - weight x positions| < sum at every position of two periods.
+void expect_shares(const std::vector<std::int64_t>& weights) {
+  const Blend blend(std::vector<double>(weights.begin(), weights.end()));
+  const std::int64_t sum = std::accumulate(weights.begin(), weights.end(), std::int64_t{0});
+  std::vector<std::int64_t> drawn(weights.size());
+  for (std::int64_t p = 0; p < 2 * blend.period(); ++p) {
+    const Blend::Draw draw = blend.at(p);
+    ASSERT_EQ(draw.index, drawn[draw.source]++);
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      ASSERT_LT(std::abs(drawn[i] * sum - weights[i] * (p + 1)), sum)
+          << "source " << i << " of " << weights.size() << " after " << p + 1;
+    if (p % 97 == 0) {
+      ASSERT_EQ(blend.draws(p + 1), drawn);
+    }
+  }
+}
+
+TEST(Blend, KeepsExtremeEqualAndManyWeights) {
+  expect_shares({1, 1000});
+  expect_shares({1000, 1});
+  expect_shares({1, 99991});
+  expect_shares({1, 500, 1});
+  expect_shares({999, 1, 1000, 1});
+  expect_shares(std::vector<std::int64_t>(64, 3));
+  expect_shares(std::vector<std::int64_t>(1000, 1));
+  std::vector<std::int64_t> doubling, rising;
+  for (std::int64_t i = 0; i < 14; ++i) doubling.push_back(std::int64_t{1} << i);
+  for (std::int64_t i = 1; i <= 100; ++i) rising.push_back(i);
+  expect_shares(doubling);
+  expect_shares(rising);
+}
+
+TEST(Blend, KeepsRandomWholeWeights) {
+  const CounterRandom random(11, hash_name("weights"));
+  std::uint64_t draw = 0;
+  const auto below = [&](std::uint64_t bound) {
+    return static_cast<std::int64_t>(random.bits(draw++) % bound);
+  };
+  for (int set = 0; set < 300; ++set) {
+    std::vector<std::int64_t> weights(static_cast<std::size_t>(2 + below(11)));
+    const auto largest = std::uint64_t{1} << (1 + below(9));
+    for (std::int64_t& weight : weights) weight = 1 + below(largest);
+    expect_shares(weights);
+  }
+}
+
+TEST(Blend, KeepsRandomFractionsToTheRoundingOfOnePeriod) {
+  const CounterRandom random(12, hash_name("weights"));
+  std::uint64_t draw = 0;
+  for (int set = 0; set < 8; ++set) {
+    std::vector<double> weights;
+    double sum = 0;
+    for (int i = 0; i < 2 + set; ++i) {
+      weights.push_back(std::exp(2 * random.normal(draw++)));
+      sum += weights.back();
+    }
+    const Blend blend(weights);
+    std::vector<std::int64_t> drawn(weights.size());
+    for (std::int64_t p = 0; p < 200000; ++p) {
+      ++drawn[blend.at(p).source];
+      const double positions = static_cast<double>(p + 1);
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        ASSERT_LT(std::abs(static_cast<double>(drawn[i]) - weights[i] / sum * positions),
+                  1 + positions / Blend::kLargestPeriod);
+    }
+    EXPECT_EQ(blend.draws(200000), drawn);
+  }
 }
 
 TEST(Blend, SimpleWeightsHaveAShortPeriodAndAreExact) {

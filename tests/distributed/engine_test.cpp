@@ -1,6 +1,7 @@
 // The data-parallel engine under mpirun: every rank count and ZeRO setting gives what one rank
 // alone gives, and all ranks agree.
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include <gtest/gtest.h>
@@ -10,6 +11,7 @@
 #include "model/initialise.h"
 #include "parallel/agreements.h"
 #include "parallel/rank_engine.h"
+#include "support/late_transport.h"
 #include "support/small_models.h"
 
 namespace tessera {
@@ -138,6 +140,93 @@ TEST_P(Ranks, DriftedReplicasAreNoticedByAll) {
                         std::to_string(world_->size() - 1)),
               std::string::npos)
         << text;
+  }
+}
+
+// Everything that reads or writes parameters waits for those on their way: each of these, right
+// after an update whose gathers come late, leaves none behind and finds what one without delays
+// finds.
+TEST_P(Ranks, WhatReadsParametersWaitsForThem) {
+  if (world_->size() == 1) GTEST_SKIP() << "one rank gathers nothing";
+  Config config = config_of(GetParam(), 1, 2);
+  config.eval.tasks = {"lambada"};  // room for scores
+  const comm::Topology topology = comm::make_topology(config, world_->rank(), world_->size());
+  const auto ids = testing::random_tokens(2 * config.model.context, config.model.vocab, 5);
+  const model::MicroBatch batch{2, ids.data(), ids.data()};
+  using Engine = parallel::RankEngine<float>;
+  const auto with_update = [&](const parallel::EngineOptions& options, const auto& reader) {
+    Engine engine(config, Device::cpu, topology, *world_, options);
+    MemoryPlan plan;
+    engine.plan(plan);
+    const Arena arena(plan);
+    engine.bind(arena);
+    engine.initialise(11);
+    engine.begin_step(0.01);
+    for (std::int64_t m = 0; m < kGlobalBatch / (2 * world_->size()); ++m) engine.accumulate(batch);
+    engine.reduce_gradients();
+    engine.agree({});
+    engine.update(1, 1e-2, 1);
+    return reader(engine);
+  };
+  const std::vector<float> value(1, 0.25f);
+  const std::vector<std::pair<std::string, std::function<std::vector<double>(Engine&)>>> readers = {
+      {"loss", [&](Engine& e) { return std::vector{e.loss(batch)}; }},
+      {"score",
+       [&](Engine& e) {
+         const model::HostScores scores = e.score(batch);
+         return std::vector<double>(scores.losses.begin(), scores.losses.end());
+       }},
+      {"logits",
+       [&](Engine& e) {
+         const std::vector<float> logits = e.logits(batch);
+         return std::vector<double>(logits.begin(), logits.end());
+       }},
+      {"parameters",
+       [&](Engine& e) {
+         const std::vector<float> parameters = e.parameters();
+         return std::vector<double>(parameters.begin(), parameters.end());
+       }},
+      {"hashes",
+       [&](Engine& e) {
+         const std::vector<std::uint64_t> hashes = e.parameter_hashes();
+         return std::vector<double>(hashes.begin(), hashes.end());
+       }},
+      {"snapshot",
+       [&](Engine& e) {
+         std::vector<double> values;
+         const std::vector<parallel::SegmentState> states = e.snapshot();
+         for (std::size_t s = 0; s < states.size(); ++s)
+           values.insert(values.end(), states[s].parameters,
+                         states[s].parameters + e.written()[s].count());
+         return values;
+       }},
+      {"restore",
+       [&](Engine& e) {
+         e.restore(parallel::State::parameter, 3, 1, value.data());
+         return std::vector<double>{};
+       }},
+      {"synchronize", [&](Engine& e) { return e.synchronize(), std::vector<double>{}; }},
+      {"parts' times",
+       [&](Engine& e) {
+         e.time_parts(batch);
+         const std::vector<float> gradients = e.gradients();
+         return std::vector<double>(gradients.begin(), gradients.end());
+       }},
+      {"another update", [&](Engine& e) {
+         e.update(2, 1e-2, 1);
+         const std::vector<float> parameters = e.parameters();
+         return std::vector<double>(parameters.begin(), parameters.end());
+       }}};
+  parallel::EngineOptions prompt;
+  prompt.bucket_elements = 5000;
+  for (const auto& [name, reader] : readers) {
+    SCOPED_TRACE(name);
+    const auto count = std::make_shared<testing::GatherCount>();
+    const auto expected = with_update(prompt, reader);
+    const auto found = with_update(testing::with_late_gathers(prompt, Device::cpu, count), reader);
+    EXPECT_EQ(found, expected);
+    EXPECT_EQ(count->pending, 0);
+    EXPECT_GE(count->asked, 3);
   }
 }
 

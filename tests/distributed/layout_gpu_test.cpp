@@ -6,11 +6,12 @@
 #include "comm/mpi_communicator.h"
 #include "core/device_memory.h"
 #include "distributed/layouts.h"
+#include "support/late_transport.h"
 
 namespace tessera {
 namespace {
 
-using testing::kGpipe, testing::kInterleaved, testing::kOneF;
+using testing::kEager, testing::kGpipe, testing::kInterleaved, testing::kOneF;
 using testing::Layout;
 using testing::LayoutRun;
 
@@ -18,10 +19,10 @@ constexpr std::int64_t kBatch = 8;
 constexpr int kSteps = 12;
 
 const std::vector<Layout> kLayouts = {
-    {1, 1, 1, kOneF, 1},  {1, 2, 1, kOneF, 0},    {1, 2, 1, kOneF, 1, 2},
-    {2, 1, 1, kGpipe, 1}, {2, 1, 1, kOneF, 0, 2}, {2, 1, 2, kInterleaved, 1},
-    {1, 4, 1, kOneF, 1},  {2, 2, 1, kOneF, 1},    {2, 2, 2, kInterleaved, 1},
-    {4, 1, 1, kOneF, 1},
+    {1, 1, 1, kOneF, 1},    {1, 2, 1, kOneF, 0},        {1, 2, 1, kOneF, 1, 2},
+    {1, 2, 1, kOneF, 1, 4}, {2, 1, 1, kGpipe, 1},       {2, 1, 1, kOneF, 0, 2},
+    {2, 1, 1, kEager, 1},   {2, 1, 2, kInterleaved, 1}, {1, 4, 1, kOneF, 1},
+    {2, 2, 1, kOneF, 1},    {2, 2, 2, kInterleaved, 1}, {4, 1, 1, kOneF, 1},
 };
 
 // Head size 32, enough pieces for four stages.
@@ -100,13 +101,37 @@ TEST_P(GpuLayouts, Bf16StaysNearOneGpuAndRepeatsBitForBitWithAndWithoutGraphs) {
   }
 }
 
+// Parameters arrive only when they are waited for, and are no numbers before (layout_test has the
+// same on the CPU): the same bits in both types, with graphs and without.
+TEST_P(GpuLayouts, ComputeWithNothingThatIsOnItsWay) {
+  for (const Layout& layout : kLayouts) {
+    if (layout.ranks() != world_->size() || layout.replicas == 1 || layout.zero == 0) continue;
+    for (const Precision precision : {Precision::fp32, Precision::bf16})
+      for (const bool graphs : {true, false}) {
+        SCOPED_TRACE(layout.name());
+        const auto count = std::make_shared<testing::GatherCount>();
+        const parallel::EngineOptions as_ever = options_;
+        const LayoutRun prompt = run(layout, precision, graphs);
+        options_ = testing::with_late_gathers(as_ever, Device::cuda, count);
+        const LayoutRun late = run(layout, precision, graphs);
+        options_ = as_ever;
+        EXPECT_EQ(late.losses, prompt.losses);
+        EXPECT_EQ(late.norms, prompt.norms);
+        EXPECT_EQ(late.evaluation, prompt.evaluation);
+        EXPECT_EQ(late.tensors, prompt.tensors);
+        EXPECT_EQ(count->pending, 0);
+        double waits = double(count->waits);  // forwards in several parts, of some stage
+        world_->all_reduce(&waits, 1);
+        EXPECT_GE(waits, double(world_->size() * kSteps + 2 * (kSteps - 1)));
+      }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, GpuLayouts,
                          ::testing::Values(larger(testing::small_vanilla()),
-                                           larger(testing::small_block(4, 2))),
-                         [](const auto& c) {
-                           return std::string(c.param.kind == ModelKind::vanilla ? "vanilla"
-                                                                                 : "block");
-                         });
+                                           larger(testing::small_block(4, 2)),
+                                           larger(testing::projecting(testing::small_block(4, 2)))),
+                         [](const auto& c) { return testing::name_of(c.param); });
 
 }  // namespace
 }  // namespace tessera

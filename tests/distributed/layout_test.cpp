@@ -5,11 +5,12 @@
 
 #include "comm/mpi_communicator.h"
 #include "distributed/layouts.h"
+#include "support/late_transport.h"
 
 namespace tessera {
 namespace {
 
-using testing::kGpipe, testing::kInterleaved, testing::kOneF;
+using testing::kEager, testing::kGpipe, testing::kInterleaved, testing::kOneF;
 using testing::Layout;
 using testing::LayoutRun;
 
@@ -20,32 +21,41 @@ const std::vector<Layout> kLayouts = {
     {1, 1, 1, kOneF, 0, 2},
     {1, 2, 1, kOneF, 0},
     {1, 2, 1, kOneF, 1, 2},
+    {1, 2, 1, kOneF, 1, 4},
     {2, 1, 1, kGpipe, 0},
     {2, 1, 1, kOneF, 1},
     {2, 1, 1, kOneF, 0, 2},
+    {2, 1, 1, kEager, 1},
     {2, 1, 2, kInterleaved, 1},
     {1, 4, 1, kOneF, 0},
     {1, 4, 1, kOneF, 1, 2},
     {4, 1, 1, kGpipe, 0},
     {4, 1, 1, kOneF, 1},
+    {4, 1, 1, kEager, 1},
     {2, 2, 1, kGpipe, 1},
     {2, 2, 1, kOneF, 0},
     {2, 2, 1, kOneF, 1, 2},
+    {2, 2, 1, kOneF, 1, 4},
     {2, 2, 2, kInterleaved, 1},
     {2, 2, 2, kInterleaved, 0, 1, GradientType::fp32, RankOrder::data_first},
 };
 
-parallel::EngineOptions small_buckets() {
+constexpr std::int64_t kTinyBuckets = 1000;   // elements: a piece has several
+constexpr std::int64_t kSmallBuckets = 5000;  // several, cut inside tensors
+constexpr std::int64_t kOneBucket = 1 << 20;
+
+parallel::EngineOptions buckets(std::int64_t elements) {
   parallel::EngineOptions options;
-  options.bucket_elements = 5000;  // several buckets, cut inside tensors
+  options.bucket_elements = elements;
   return options;
 }
 
 class Layouts : public ::testing::TestWithParam<ModelConfig> {
  protected:
-  LayoutRun run(const Layout& layout) {
+  LayoutRun run(const Layout& layout) { return run(layout, buckets(kSmallBuckets)); }
+  LayoutRun run(const Layout& layout, const parallel::EngineOptions& options) {
     return testing::run_layout(testing::layout_config(GetParam(), layout, kBatch), Device::cpu,
-                               *world_, kSteps, small_buckets());
+                               *world_, kSteps, options);
   }
   LayoutRun alone() {
     const auto single = comm::make_single();
@@ -88,6 +98,39 @@ TEST_P(Layouts, RepeatBitForBit) {
   }
 }
 
+// Parameters arrive only when they are waited for, and are no numbers before: the same bits, so
+// every part of a first forward has waited for what it computes with. Small buckets cut it.
+TEST_P(Layouts, ComputeWithNothingThatIsOnItsWay) {
+  int tried = 0;
+  for (const Layout& layout : kLayouts) {
+    if (layout.ranks() != world_->size() || layout.replicas == 1 || layout.zero == 0) continue;
+    for (const std::int64_t elements : {kTinyBuckets, kSmallBuckets, kOneBucket}) {
+      SCOPED_TRACE(layout.name() + ", buckets of " + std::to_string(elements));
+      ++tried;
+      const auto count = std::make_shared<testing::GatherCount>();
+      const LayoutRun prompt = run(layout, buckets(elements));
+      const LayoutRun late =
+          run(layout, testing::with_late_gathers(buckets(elements), Device::cpu, count));
+      EXPECT_EQ(late.losses, prompt.losses);
+      EXPECT_EQ(late.norms, prompt.norms);
+      EXPECT_EQ(late.evaluation, prompt.evaluation);
+      EXPECT_EQ(late.tensors, prompt.tensors);
+      EXPECT_EQ(count->pending, 0);
+      // The last update's are waited for by the evaluation, at once.
+      if (elements == kOneBucket) {
+        EXPECT_EQ(count->asked, kSteps);
+        EXPECT_EQ(count->waits, kSteps);
+      } else {
+        // A stage of one piece has one part; the replicas of some other have more.
+        double waits = double(count->waits);
+        world_->all_reduce(&waits, 1);
+        EXPECT_GE(waits, double(world_->size() * kSteps + 2 * (kSteps - 1)));
+      }
+    }
+  }
+  EXPECT_TRUE(tried > 0 || world_->size() == 1);
+}
+
 // Rounding gradients to bf16 on the wire changes little, and every replica still holds the same.
 TEST_P(Layouts, NarrowGradientsStayNear) {
   if (world_->size() == 1) GTEST_SKIP() << "one rank sends nothing";
@@ -107,11 +150,9 @@ TEST_P(Layouts, NarrowGradientsStayNear) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Layouts,
-                         ::testing::Values(testing::small_vanilla(), testing::small_block(4, 2)),
-                         [](const auto& c) {
-                           return std::string(c.param.kind == ModelKind::vanilla ? "vanilla"
-                                                                                 : "block");
-                         });
+                         ::testing::Values(testing::small_vanilla(), testing::small_block(4, 2),
+                                           testing::projecting(testing::small_block(4, 2))),
+                         [](const auto& c) { return testing::name_of(c.param); });
 
 }  // namespace
 }  // namespace tessera

@@ -17,6 +17,7 @@ namespace tessera::testing {
 
 inline constexpr auto kGpipe = PipelineSchedule::gpipe;
 inline constexpr auto kOneF = PipelineSchedule::one_f_one_b;
+inline constexpr auto kEager = PipelineSchedule::eager_one_f_one_b;
 inline constexpr auto kInterleaved = PipelineSchedule::interleaved;
 
 struct Layout {
@@ -29,9 +30,10 @@ struct Layout {
 
   std::int64_t ranks() const { return stages * replicas; }
   std::string name() const {
-    const char* kind = schedule == PipelineSchedule::gpipe         ? "gpipe"
-                       : schedule == PipelineSchedule::one_f_one_b ? "1f1b"
-                                                                   : "interleaved";
+    const char* kind = schedule == kGpipe   ? "gpipe"
+                       : schedule == kOneF  ? "1f1b"
+                       : schedule == kEager ? "eager 1f1b"
+                                            : "interleaved";
     return "PP" + std::to_string(stages) + "xDP" + std::to_string(replicas) + "x" +
            std::to_string(chunks) + " " + kind + " zero " + std::to_string(zero) +
            (wire == GradientType::bf16 ? " bf16 wire" : "") +

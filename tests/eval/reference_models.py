@@ -41,7 +41,8 @@ class Block:
             vocab=c['vocab_size'], width=c['hidden_size'], heads=c['num_attention_heads'],
             block_layers=c['block_layers'], token_layers=c['token_layers'], block_length=c['block_length'],
             prefix=c['prefix'], rotary_pct=c['rotary_pct'], rotary_base=c['rotary_emb_base'],
-            eps=c['layer_norm_eps'], ffn_mult=c['intermediate_size'] // c['hidden_size'])
+            eps=c['layer_norm_eps'], ffn_mult=c['intermediate_size'] // c['hidden_size'],
+            projection=c.get('embedder') == 'projection')
         self.model = module.build(self.c).to(device).float().eval()
         self.model.load_state_dict(tensors_of(folder))
         self.device, self.pad = device, padding == 'pad'

@@ -7,7 +7,9 @@
 #include <gtest/gtest.h>
 
 #include "comm/mpi_communicator.h"
+#include "core/error.h"
 #include "core/integers.h"
+#include "eval/tasks.h"
 #include "support/small_models.h"
 
 namespace tessera {
@@ -116,32 +118,106 @@ TEST_P(Scoring, ReplicasShareTheRequests) {
   }
 }
 
+// Letters a to z and the blank are ids 0 to 26.
+eval::Encoding letters() {
+  return {[](const std::string& text) {
+            std::vector<std::int32_t> ids;
+            for (const char c : text) ids.push_back(c == ' ' ? 26 : c - 'a');
+            return ids;
+          },
+          [](const std::vector<std::int32_t>& ids) {
+            std::string text;
+            for (const std::int32_t id : ids) text += id == 26 ? ' ' : static_cast<char>('a' + id);
+            return text;
+          },
+          kPad};
+}
+
+// The definition, by one float64 forward a predicted token: each token of a text behind end-of-text
+// is predicted in the window that the rule gives it; without padding the text's first L_B - 1 are
+// not, nor are their bytes counted.
+TEST_P(Scoring, RunningTextLosesItsFirstBlockAtMost) {
+  const ModelConfig config = GetParam();
+  const std::int64_t block = config.kind == ModelKind::block ? config.block_length : 1;
+  const std::string alphabet = "etaoin shrdlu cmfwyp vbgkjqxz";
+  OwnedStage<float> model(config, 1);
+  const auto ranks = comm::make_single();
+  constexpr std::int64_t kLongest = 24;
+  for (const std::size_t size : {2u, 5u, 23u, 24u, 25u, 70u}) {
+    std::string text;
+    for (const std::int32_t id : random_tokens(std::int64_t(size), 29, size))
+      text += alphabet[static_cast<std::size_t>(id)];
+    std::vector<std::int32_t> stream = letters().encode(text);
+    stream.insert(stream.begin(), kPad);
+    for (const BlockPadding padding : {BlockPadding::pad, BlockPadding::no_pad}) {
+      const bool no_pad = padding == BlockPadding::no_pad;
+      const std::int64_t window = kLongest - (no_pad ? 0 : block - 1);  // tokens of the stream
+      const std::int64_t before = no_pad ? block : 1;
+      double nats = 0, scored = 0;
+      for (std::int64_t t = before, begin = 0; t < std::int64_t(stream.size()); ++t) {
+        // A new window begins where this one is full, and reaches as far as the text does.
+        if (t >= begin + window) begin = std::min(t - before, std::int64_t(stream.size()) - window);
+        const auto at = stream.begin();
+        const Likelihood one =
+            expected(config, {{at + begin, at + t}, {stream[static_cast<std::size_t>(t)]}}, padding,
+                     kLongest + block);
+        ASSERT_EQ(one.scored, 1);
+        nats -= one.sum;
+        scored += 1;
+      }
+      const auto scorer = eval::make_scorer(config, Device::cpu, Precision::fp32,
+                                            model.parameters.data(), kLongest, 100);
+      const auto run = [&] {
+        return eval::run_text("text", {text}, {text}, letters(),
+                              eval::text_windows(config, padding, kLongest),
+                              [&](const std::vector<Request>& requests) {
+                                return eval::log_likelihoods(config, *scorer, requests, padding,
+                                                             kPad, *ranks, {0, 1, true});
+                              });
+      };
+      if (scored == 0) {
+        EXPECT_THROW(run(), Error);
+        continue;
+      }
+      const eval::TaskResult result = run();
+      EXPECT_EQ(result.metrics[5].value, scored);
+      EXPECT_EQ(result.unscored, no_pad ? block - 1 : 0);
+      EXPECT_NEAR(result.metrics[0].value, nats / scored, 1e-5);
+      EXPECT_NEAR(result.metrics[3].value, std::exp(nats / scored), 1e-4);  // a byte a token
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Scoring,
                          ::testing::Values(testing::small_vanilla(), testing::small_block(4, 2),
-                                           testing::small_block(3, 1), testing::small_block(1, 2)),
-                         [](const auto& c) {
-                           return c.param.kind == ModelKind::vanilla
-                                      ? std::string("vanilla")
-                                      : "block_l" + std::to_string(c.param.block_length);
-                         });
+                                           testing::small_block(3, 1), testing::small_block(1, 2),
+                                           testing::projecting(testing::small_block(4, 2))),
+                         [](const auto& c) { return testing::name_of(c.param); });
 
 TEST(Rolling, PredictsEveryTokenOnceBehindAsMuchAsItMay) {
-  for (const std::int64_t longest : {1, 4, 7}) {
-    for (std::int64_t size = 0; size < 30; ++size) {
-      std::vector<std::int32_t> tokens;
-      for (std::int64_t i = 0; i < size; ++i) tokens.push_back(static_cast<std::int32_t>(100 + i));
-      std::vector<std::int32_t> predicted;
-      for (const Request& r : eval::rolling_requests(tokens, longest, 9)) {
-        ASSERT_FALSE(r.context.empty());
-        ASSERT_FALSE(r.continuation.empty());
-        ASSERT_LE(static_cast<std::int64_t>(r.context.size() + r.continuation.size()), longest + 1);
-        if (predicted.empty())
-          ASSERT_EQ(r.context, std::vector<std::int32_t>{9});
-        else  // what stands before it, without a gap
-          ASSERT_EQ(r.context.back() + 1, r.continuation.front());
-        predicted.insert(predicted.end(), r.continuation.begin(), r.continuation.end());
+  for (const std::int64_t longest : {2, 5, 8}) {
+    for (std::int64_t context = 1; context < longest; ++context) {
+      for (std::int64_t size = 0; size < 30; ++size) {
+        std::vector<std::int32_t> tokens;
+        for (std::int64_t i = 0; i < size; ++i)
+          tokens.push_back(static_cast<std::int32_t>(100 + i));
+        std::vector<std::int32_t> predicted;
+        for (const Request& r : eval::rolling_requests(tokens, {longest, context}, 9)) {
+          const auto before = static_cast<std::int64_t>(r.context.size()),
+                     after = static_cast<std::int64_t>(r.continuation.size());
+          ASSERT_GE(after, 1);
+          if (predicted.empty()) {
+            ASSERT_EQ(r.context, std::vector<std::int32_t>{9});
+            ASSERT_EQ(after, std::min(size, longest - 1));
+          } else {  // what stands before it, without a gap, and full
+            ASSERT_EQ(r.context.back() + 1, r.continuation.front());
+            ASSERT_GE(before, context);
+            ASSERT_EQ(before + after, longest);
+          }
+          predicted.insert(predicted.end(), r.continuation.begin(), r.continuation.end());
+        }
+        ASSERT_EQ(predicted, tokens);
       }
-      ASSERT_EQ(predicted, tokens);
     }
   }
 }

@@ -1,6 +1,6 @@
 """Zero-shot tasks and running text as users meet them: the same scores from one process, from two
 under mpirun, and from runs in every layout; clear refusals."""
-import json, pathlib, sys, unittest
+import json, math, pathlib, sys, unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'support'))
 import tessera_run as t
@@ -76,6 +76,12 @@ class Tasks(unittest.TestCase):
                          len((self.where / 'text.txt').read_bytes()))
         self.assertAlmostEqual(sum(r['log_likelihood'] for r in requests),
                                -text['loss'] * text['tokens'], 3)
+        # One first block of four, of which end-of-text is one, for the whole text; a byte a token.
+        lost = 3 if run.parent.name.startswith('block') else 0
+        self.assertEqual(text['unscored_tokens'], lost)
+        self.assertEqual(text['tokens'], len((self.where / 'text.txt').read_bytes()) - lost)
+        self.assertGreater(len(requests), 5)
+        self.assertAlmostEqual(text['bits_per_byte'], text['loss'] / math.log(2))
 
     def test_refusals(self):
         where = self.where / 'refused'

@@ -2,6 +2,7 @@
 // they make of the answers.
 #include "eval/tasks.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -20,6 +21,9 @@ Encoding bytes() {
     return std::vector<std::int32_t>(
         reinterpret_cast<const unsigned char*>(text.data()),
         reinterpret_cast<const unsigned char*>(text.data()) + text.size());
+  };
+  e.decode = [](const std::vector<std::int32_t>& ids) {
+    return std::string(ids.begin(), ids.end());
   };
   e.end_of_text = 256;
   return e;
@@ -42,16 +46,17 @@ class Tasks : public ::testing::Test {
   }
   // Runs a task whose requests get the given sums, in order.
   TaskResult run(const std::string& task, const std::vector<double>& sums, std::int64_t limit = 0) {
-    return run_task(task, folder_, limit, bytes(), 64, [&](const std::vector<Request>& requests) {
-      std::vector<Likelihood> found;
-      asked_.clear();
-      for (const Request& r : requests) {
-        asked_.push_back(text_of(r.context) + "|" + text_of(r.continuation));
-        const double sum = sums.empty() ? -1.0 : sums.at(found.size());
-        found.push_back({sum, sum > -1, static_cast<std::int64_t>(r.continuation.size()), 0});
-      }
-      return found;
-    });
+    return run_task(
+        task, folder_, limit, bytes(), {65, 1}, [&](const std::vector<Request>& requests) {
+          std::vector<Likelihood> found;
+          asked_.clear();
+          for (const Request& r : requests) {
+            asked_.push_back(text_of(r.context) + "|" + text_of(r.continuation));
+            const double sum = sums.empty() ? -1.0 : sums.at(found.size());
+            found.push_back({sum, sum > -1, static_cast<std::int64_t>(r.continuation.size()), 0});
+          }
+          return found;
+        });
   }
   std::string message(const std::string& task) {
     try {
@@ -127,6 +132,44 @@ TEST_F(Tasks, WikitextCountsTheOriginalsWordsAndBytes) {
   EXPECT_DOUBLE_EQ(metric(r, "byte_perplexity"), std::exp(12.0 / 11));
   EXPECT_DOUBLE_EQ(metric(r, "bits_per_byte"), 12 / std::log(2.0) / 11);
   EXPECT_DOUBLE_EQ(metric(r, "perplexity"), std::exp(12.0 / 6));
+}
+
+// A model that leaves the first block of every request out, asked with windows that overlap by one
+// (L_B = 4): three tokens a text are lost, and with them their bytes and the words that begin in
+// them.
+TEST(RunningText, CountsWhatIsScored) {
+  const auto run = [](const std::vector<std::string>& texts, std::int64_t tokens) {
+    return run_text(
+        "text", texts, texts, bytes(), {tokens, 4}, [](const std::vector<Request>& requests) {
+          std::vector<Likelihood> found;
+          for (const Request& r : requests) {
+            const auto size = static_cast<std::int64_t>(r.continuation.size());
+            const std::int64_t lost =
+                std::clamp<std::int64_t>(4 - static_cast<std::int64_t>(r.context.size()), 0, size);
+            found.push_back({-0.5 * double(size - lost), false, size - lost, lost});
+          }
+          return found;
+        });
+  };
+  const auto expect = [](const TaskResult& r, double words, double scored, double unscored) {
+    const double nats = 0.5 * scored;
+    ASSERT_EQ(r.metrics.size(), 6u);
+    EXPECT_DOUBLE_EQ(r.metrics[0].value, 0.5);
+    EXPECT_DOUBLE_EQ(r.metrics[2].value, std::exp(nats / words));
+    EXPECT_DOUBLE_EQ(r.metrics[3].value, std::exp(0.5));
+    EXPECT_DOUBLE_EQ(r.metrics[4].value, 0.5 / std::log(2.0));
+    EXPECT_EQ(r.metrics[5].value, scored);
+    EXPECT_EQ(static_cast<double>(r.unscored), unscored);
+  };
+  for (const std::int64_t tokens : {5, 6, 8, 13, 100}) {
+    // 19 bytes, 6 words.
+    expect(run({"abc de fgh ij k lmn"}, tokens), 5, 16, 3);  // "abc": its word is not scored
+    expect(run({"ab cde fgh ij k lmn"}, tokens), 5, 16, 3);  // "ab ": one word begins there
+    expect(run({"a bcde fgh ij k lmn"}, tokens), 4, 16, 3);  // "a b": two do
+    // A text that is lost altogether counts nothing; each text loses its own begin.
+    expect(run({"abc", "a bcde fgh ij k lmn", "x "}, tokens), 4, 16, 3 + 3 + 2);
+    expect(run({"abc de", "abc de fgh ij k lmn"}, tokens), 1 + 5, 3 + 16, 6);
+  }
 }
 
 TEST_F(Tasks, ErrorsNameFileAndLine) {

@@ -1,7 +1,8 @@
-// GELU, strided copies, and the vector functions beneath them.
+// GELU, strided copies, transposition, and the vector functions beneath them.
 #include "kernels/copy_rows.h"
 #include "kernels/cpu/vector_math.h"
 #include "kernels/gelu.h"
+#include "kernels/transpose.h"
 #include "tests/kernels/kernel_check.h"
 
 namespace tessera::kernels::check {
@@ -142,6 +143,27 @@ TYPED_TEST(ElementwiseTest, CopyRowsBetweenStridedLayouts) {
                                      to_group, batches, from_batch, to_batch});
       expect_same_bits(to, expected, "to");
     }
+}
+
+TYPED_TEST(ElementwiseTest, TransposeTurnsEveryMatrix) {
+  using T = TypeParam;
+  for (const auto& [matrices, rows, columns] : {std::tuple<Index, Index, Index>{1, 1, 1},
+                                                {0, 4, 9},
+                                                {3, 1, 17},
+                                                {5, 3, 7},
+                                                {2, 33, 65},
+                                                {300, 4, 96}}) {
+    const auto from = normal<T>(matrices * rows * columns, "from");
+    std::vector<T> to(from.size()), back(from.size()), expected(from.size());
+    for (Index m = 0; m < matrices; ++m)
+      for (Index r = 0; r < rows; ++r)
+        for (Index c = 0; c < columns; ++c)
+          expected[(m * columns + c) * rows + r] = from[(m * rows + r) * columns + c];
+    transpose(Queue{}, Transpose<T>{matrices, rows, columns, from.data(), to.data()});
+    expect_same_bits(to, expected, "to");
+    transpose(Queue{}, Transpose<T>{matrices, columns, rows, to.data(), back.data()});
+    expect_same_bits(back, from, "back");
+  }
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "kernels/sample_weight.h"
 #include "tests/kernels/kernel_check.h"
 #include "tests/kernels/sample_cases.h"
 
@@ -50,6 +51,28 @@ TEST(SampleTest, FrequenciesFollowTheSoftmax) {
     for (const std::int32_t token : run(c)) ++counts[static_cast<std::size_t>(token)];
     EXPECT_LT(chi_square(counts, softmax(wide(kLogits), temperature)), 25.7) << temperature;
   }
+}
+
+TEST(SampleTest, WeightsAreExponentialsInWholeUnits) {
+  const double unit = std::ldexp(1.0, kWeightBits);
+  for (const double temperature : {0.3, 1.0, 7.0}) {
+    const float scale = sample_scale(temperature), most = 3.25f;
+    EXPECT_EQ(sample_weight(most, most, scale), std::uint64_t{1} << kWeightBits);
+    std::uint64_t last = std::uint64_t{1} << kWeightBits;
+    for (float z = most; z > most - 40 * static_cast<float>(temperature); z -= 0.0009765625f) {
+      const std::uint64_t w = sample_weight(z, most, scale);
+      EXPECT_LE(w, last) << z;  // a smaller logit never weighs more
+      last = w;
+      const double expected = unit * std::exp((double(z) - most) / temperature);
+      // Rounding of the exponent in float32: up to 2^-23 of it.
+      const double slack = 2e-7 + 2.5e-7 * (double(most) - z) / temperature;
+      EXPECT_NEAR(static_cast<double>(w), expected, 1.0001 + slack * expected) << z;
+    }
+  }
+  EXPECT_EQ(sample_weight(-INFINITY, 0, 1), 0u);
+  EXPECT_EQ(sample_weight(-INFINITY, -INFINITY, 1), std::uint64_t{1} << kWeightBits);
+  EXPECT_EQ(sample_weight(1, INFINITY, 1), 0u);
+  EXPECT_EQ(sample_weight(0.99f, 1, sample_scale(1e-300)), 0u);
 }
 
 TEST(SampleTest, TopKAndTopPAndMask) {

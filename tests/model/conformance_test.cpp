@@ -43,7 +43,9 @@ INSTANTIATE_TEST_SUITE_P(Paper, ParameterCount,
                                            Count{"block_170m", 173164032, 85057536},
                                            Count{"block_420m", 420313088, 302313472},
                                            Count{"block_1000m", 1045934080, 805740544},
-                                           Count{"block_1400m", 1448800256, 1208606720}),
+                                           Count{"block_1400m", 1448800256, 1208606720},
+                                           Count{"block_uptrain_170m", 204499200, 85057536},
+                                           Count{"block_uptrain_420m", 463141888, 302313472}),
                          [](const auto& c) { return std::string(c.param.name); });
 
 // GFLOP a token of the performance page's table, at context 2048.
@@ -59,7 +61,7 @@ TEST(Flops, EqualThePublishedDefinition) {
 // What the pieces really multiply differs from the definition by what is never predicted: one
 // window of the token decoder a sample.
 TEST(Flops, PiecesAgreeWithTheDefinition) {
-  for (const char* name : {"vanilla_160m", "block_170m"}) {
+  for (const char* name : {"vanilla_160m", "block_170m", "block_uptrain_170m"}) {
     const ModelConfig config = paper(name);
     model::ParameterTable table;
     double sum = 0;
@@ -114,6 +116,9 @@ TEST(Causality, Block) {
 TEST(Causality, BlockPrefixOne) {
   check_causality(small_block(3, 1));
 }
+TEST(Causality, BlockThatProjects) {
+  check_causality(testing::projecting(small_block(4, 2)));
+}
 TEST(Causality, BlockLengthOne) {
   check_causality(small_block(1, 1));
 }
@@ -143,6 +148,20 @@ TEST(Initialisation, LossIsAboutTheLogarithmOfTheVocabulary) {
   double sum = 0;
   stage.forward(0, {4, ids.data(), ids.data()}, model::HeadMode::loss, nullptr, &sum);
   EXPECT_NEAR(sum / double(4 * model::targets_a_sample(config)), std::log(997.0), 0.1);
+}
+
+TEST(Initialisation, OfAProjectionIsThePublishedOne) {
+  const auto table = model::parameter_table(testing::projecting(small_block(3, 2)));
+  const auto& embeddings = table[table.find("embedder.embeddings.weight")];
+  const auto& weight = table[table.find("embedder.projection_layer.weight")];
+  const auto& bias = table[table.find("embedder.projection_layer.bias")];
+  EXPECT_EQ(embeddings.shape, (std::vector<std::int64_t>{31, 24}));
+  EXPECT_EQ(embeddings.deviation, 0.02);
+  EXPECT_EQ(weight.shape, (std::vector<std::int64_t>{24, 24, 3}));
+  EXPECT_EQ(weight.initial, model::Initial::normal);
+  EXPECT_EQ(weight.deviation, 1 / std::sqrt(24.0 * 3));
+  EXPECT_EQ(bias.shape, (std::vector<std::int64_t>{24}));
+  EXPECT_EQ(bias.initial, model::Initial::zeros);
 }
 
 TEST(Initialisation, FollowsNamesAndSpecifiedDeviations) {

@@ -15,6 +15,7 @@ using infer::GenerateOptions;
 using infer::Generator;
 using infer::Prompt;
 using testing::OwnedStage;
+using testing::projecting;
 
 using Texts = std::vector<std::vector<std::int32_t>>;
 
@@ -106,12 +107,11 @@ INSTANTIATE_TEST_SUITE_P(Models, GpuGeneration,
                                            sized(testing::small_vanilla(), 256, 4),
                                            sized(testing::small_block(4, 2), 128, 2),
                                            sized(testing::small_block(3, 1), 96, 3),
-                                           sized(testing::small_block(1, 2), 64, 1)),
+                                           sized(testing::small_block(1, 2), 64, 1),
+                                           projecting(sized(testing::small_block(4, 2), 128, 2))),
                          [](const auto& c) {
-                           return (c.param.kind == ModelKind::vanilla
-                                       ? std::string("vanilla")
-                                       : "block_l" + std::to_string(c.param.block_length)) +
-                                  "_d" + std::to_string(c.param.width / c.param.heads);
+                           return testing::name_of(c.param) + "_d" +
+                                  std::to_string(c.param.width / c.param.heads);
                          });
 
 }  // namespace

@@ -15,6 +15,7 @@ using infer::GenerateOptions;
 using infer::Generator;
 using infer::Prompt;
 using testing::OwnedStage;
+using testing::projecting;
 using testing::random_tokens;
 using testing::small_block;
 using testing::small_vanilla;
@@ -178,13 +179,10 @@ TEST_P(Generation, TheLargestBatchFitsAndTheNextDoesNot) {
 
 INSTANTIATE_TEST_SUITE_P(Models, Generation,
                          ::testing::Values(small_vanilla(), small_block(4, 2), small_block(3, 1),
-                                           small_block(1, 2), small_block(6, 3)),
-                         [](const auto& c) {
-                           return c.param.kind == ModelKind::vanilla
-                                      ? std::string("vanilla")
-                                      : "block_l" + std::to_string(c.param.block_length) + "_p" +
-                                            std::to_string(c.param.prefix);
-                         });
+                                           small_block(1, 2), small_block(6, 3),
+                                           projecting(small_block(4, 2)),
+                                           projecting(small_block(3, 1))),
+                         [](const auto& c) { return testing::name_of(c.param); });
 
 // A prompt shorter than a block is padded on the left, as is any prompt with pad_left: the same as
 // writing the pads oneself.

@@ -11,9 +11,18 @@ namespace tessera {
 namespace {
 
 using testing::OwnedStage;
+using testing::projecting;
 using testing::random_tokens;
 using testing::small_block;
 using testing::small_vanilla;
+
+// A width that no block length cuts evenly, which projecting embedders alone take.
+ModelConfig odd_projecting() {
+  ModelConfig c = projecting(small_block(3, 1));
+  c.width = 16;
+  c.heads = 2;
+  return c;
+}
 
 class Gradients : public ::testing::TestWithParam<ModelConfig> {};
 
@@ -93,13 +102,9 @@ TEST_P(Gradients, MaskedTargetsCountForNothing) {
 INSTANTIATE_TEST_SUITE_P(Models, Gradients,
                          ::testing::Values(small_vanilla(), small_block(4, 2), small_block(2, 1),
                                            small_block(3, 4), small_block(1, 1), small_block(1, 2),
-                                           small_block(6, 1)),
-                         [](const auto& c) {
-                           return c.param.kind == ModelKind::vanilla
-                                      ? std::string("vanilla")
-                                      : "block_l" + std::to_string(c.param.block_length) + "_p" +
-                                            std::to_string(c.param.prefix);
-                         });
+                                           small_block(6, 1), projecting(small_block(4, 2)),
+                                           projecting(small_block(1, 2)), odd_projecting()),
+                         [](const auto& c) { return testing::name_of(c.param); });
 
 // At L_B = 1 no token is ever fed to the token decoder: its table has exactly no gradient.
 TEST(Gradients, UnusedTableAtBlockLengthOne) {

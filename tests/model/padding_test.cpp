@@ -13,6 +13,7 @@ namespace tessera {
 namespace {
 
 using testing::OwnedStage;
+using testing::projecting;
 using testing::random_tokens;
 using testing::small_block;
 using Rows = std::vector<std::vector<double>>;
@@ -28,10 +29,7 @@ class Plain {
     const auto length = static_cast<std::size_t>(c_.block_length);
     const std::size_t blocks = ids.size() / length;
     Rows units(blocks);
-    for (std::size_t t = 0; t < ids.size(); ++t) {
-      const auto row = embed("embedder.embeddings.weight", ids[t], c_.width / c_.block_length);
-      units[t / length].insert(units[t / length].end(), row.begin(), row.end());
-    }
+    for (std::size_t b = 0; b < blocks; ++b) units[b] = block_embedding(&ids[b * length]);
     for (std::int64_t i = 0; i < c_.block_layers; ++i)
       units = layer("block_decoder.gpt_neox", i, units, std::vector<bool>(blocks, true));
     units = norm("block_decoder.gpt_neox.final_layer_norm", units);
@@ -63,6 +61,29 @@ class Plain {
  private:
   const double* at(const std::string& name) const {
     return all_.data() + table_[table_.find(name)].offset;
+  }
+  // Embeddings side by side, or their convolution.
+  std::vector<double> block_embedding(const std::int32_t* ids) const {
+    const bool projects = c_.embedder == Embedder::projection;
+    const auto length = static_cast<std::size_t>(c_.block_length);
+    Rows rows;
+    for (std::size_t k = 0; k < length; ++k)
+      rows.push_back(embed("embedder.embeddings.weight", ids[k],
+                           projects ? c_.width : c_.width / c_.block_length));
+    std::vector<double> unit;
+    if (!projects) {
+      for (const auto& row : rows) unit.insert(unit.end(), row.begin(), row.end());
+      return unit;
+    }
+    const double* weight = at("embedder.projection_layer.weight");  // [D, D, L_B]
+    const std::size_t width = rows[0].size();
+    for (std::size_t o = 0; o < width; ++o) {
+      unit.push_back(at("embedder.projection_layer.bias")[o]);
+      for (std::size_t c = 0; c < width; ++c)
+        for (std::size_t k = 0; k < length; ++k)
+          unit[o] += weight[(o * width + c) * length + k] * rows[k][c];
+    }
+    return unit;
   }
   std::vector<double> embed(const std::string& name, std::int32_t id, std::int64_t width) const {
     const double* row = at(name) + id * width;
@@ -270,11 +291,10 @@ TEST_P(PaddedModel, TokensWithoutTargetStayKeys) {
 
 INSTANTIATE_TEST_SUITE_P(Models, PaddedModel,
                          ::testing::Values(small_block(4, 2), small_block(2, 1), small_block(3, 4),
-                                           small_block(1, 2), small_block(6, 1)),
-                         [](const auto& c) {
-                           return "block_l" + std::to_string(c.param.block_length) + "_p" +
-                                  std::to_string(c.param.prefix);
-                         });
+                                           small_block(1, 2), small_block(6, 1),
+                                           projecting(small_block(4, 2)),
+                                           projecting(small_block(3, 1))),
+                         [](const auto& c) { return testing::name_of(c.param); });
 
 }  // namespace
 }  // namespace tessera

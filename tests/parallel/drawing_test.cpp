@@ -72,7 +72,7 @@ TEST(DrawText, EveryShapeFitsAnyWidth) {
 
 // With whole columns a turn the share of dots is the bubble.
 TEST(DrawText, DotsAreTheIdleTime) {
-  for (const auto kind : {gpipe, one_f_one_b, interleaved}) {
+  for (const auto kind : {gpipe, one_f_one_b, eager_one_f_one_b, interleaved}) {
     const Timeline timeline = drawn({kind, 4, kind == interleaved ? 3 : 1, 8});
     const std::vector<std::string> text = lines(draw_text(timeline, 200));
     std::int64_t dots = 0, columns = 0;

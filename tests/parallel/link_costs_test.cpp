@@ -18,6 +18,10 @@ Machine round_numbers() {
 TEST(LinkCosts, AMessageIsStartLatencyAndBytes) {
   EXPECT_DOUBLE_EQ(message_seconds(200, false, round_numbers()), 1 + 0.01 + 2);
   EXPECT_DOUBLE_EQ(message_seconds(200, true, round_numbers()), 1 + 0.1 + 20);
+  Machine narrow = round_numbers();
+  narrow.message_bandwidth = 50;  // less than inside a node, more than between two
+  EXPECT_DOUBLE_EQ(message_seconds(200, false, narrow), 1 + 0.01 + 4);
+  EXPECT_DOUBLE_EQ(message_seconds(200, true, narrow), 1 + 0.1 + 20);
 }
 
 TEST(LinkCosts, RingsMoveAllButAShareInSteps) {

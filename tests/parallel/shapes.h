@@ -11,7 +11,8 @@ namespace tessera::parallel {
 
 inline std::vector<ScheduleShape> all_shapes() {
   std::vector<ScheduleShape> shapes;
-  for (const auto kind : {PipelineSchedule::gpipe, PipelineSchedule::one_f_one_b})
+  for (const auto kind : {PipelineSchedule::gpipe, PipelineSchedule::one_f_one_b,
+                          PipelineSchedule::eager_one_f_one_b})
     for (const std::int64_t stages : {1, 2, 3, 4, 5, 7, 8, 16})
       for (const std::int64_t micro_batches : {1, 2, 3, 4, 5, 7, 8, 9, 16, 33})
         shapes.push_back({kind, stages, 1, micro_batches});
@@ -23,7 +24,7 @@ inline std::vector<ScheduleShape> all_shapes() {
 }
 
 inline std::string name(const ScheduleShape& shape) {
-  const char* const kinds[] = {"gpipe", "1f1b", "interleaved"};
+  const char* const kinds[] = {"gpipe", "1f1b", "eager_1f1b", "interleaved"};
   return std::string(kinds[static_cast<int>(shape.kind)]) + ", " + std::to_string(shape.stages) +
          " stages x " + std::to_string(shape.chunks) + " chunks, " +
          std::to_string(shape.micro_batches) + " micro-batches";

@@ -80,6 +80,13 @@ TEST(StageMemory, IsWhatEnginesPlanForBlockModels) {
   for (const Case& c : kCases) expect_same(small(model), Device::cpu, c);
 }
 
+TEST(StageMemory, IsWhatEnginesPlanForBlockModelsThatProject) {
+  ModelConfig model = testing::projecting(testing::small_block(4, 2));
+  model.block_layers = 3;
+  model.token_layers = 2;
+  for (const Case& c : kCases) expect_same(small(model), Device::cpu, c);
+}
+
 TEST(StageMemory, IsWhatEnginesPlanForVanillaModels) {
   ModelConfig model = testing::small_vanilla();
   model.layers = 5;

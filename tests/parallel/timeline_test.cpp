@@ -36,6 +36,31 @@ TEST(Timeline, EqualCostsAndFreeLinksGiveTheIdealBubble) {
     }
 }
 
+// Two stages, two micro-batches, 1F1B; stage 0 waits half a second for parameters within its first
+// forward, those of stage 1 come at 3. Nothing but the first micro-batch asks.
+TEST(Timeline, AFirstForwardWaitsWithinItself) {
+  StageCosts costs = equal_costs(1, 2);
+  std::vector<std::pair<std::int64_t, double>> asked;
+  costs.first_wait = [&](std::int64_t stage, double start) {
+    asked.emplace_back(stage, start);
+    return stage == 0 ? 0.5 : std::max(0.0, 3 - (start + 0.5));  // needed half way through
+  };
+  const Timeline timeline = simulate({one_f_one_b, 2, 1, 2}, costs);
+  EXPECT_EQ(asked, (std::vector<std::pair<std::int64_t, double>>{{0, 0.0}, {1, 1.5}}));
+  const auto starts = [&](std::size_t rank) {
+    std::vector<double> times;
+    for (const Span& span : timeline.ranks.at(rank)) times.push_back(span.start);
+    return times;
+  };
+  // Stage 0: F0 1.5 F1 2.5 .. B0 .. B1; stage 1: F0 takes 2, then B0, F1, B1.
+  EXPECT_EQ(starts(0), (std::vector<double>{0, 1.5, 5.5, 8.5}));
+  EXPECT_EQ(starts(1), (std::vector<double>{1.5, 3.5, 5.5, 6.5}));
+  EXPECT_EQ(timeline.ranks[0][0].end, 1.5);
+  EXPECT_EQ(timeline.ranks[1][0].end, 3.5);
+  EXPECT_DOUBLE_EQ(timeline.seconds, 10.5);
+  EXPECT_DOUBLE_EQ(timeline.bubble, 1 - 12 / 21.0);
+}
+
 // What every timeline keeps to, recomputed from the spans alone.
 void check_dependencies(const ScheduleShape& shape, const StageCosts& costs,
                         const Timeline& timeline) {

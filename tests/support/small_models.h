@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "config/config.h"
@@ -31,6 +32,19 @@ inline ModelConfig small_block(std::int64_t block_length, std::int64_t prefix) {
   c.block_length = block_length;
   c.prefix = prefix;
   return c;
+}
+
+// The same model with a block embedder that projects.
+inline ModelConfig projecting(ModelConfig c) {
+  c.embedder = Embedder::projection;
+  return c;
+}
+
+// For names of parameterised tests: "vanilla", "block_l4_p2", "block_l4_p2_projecting".
+inline std::string name_of(const ModelConfig& c) {
+  if (c.kind == ModelKind::vanilla) return "vanilla";
+  return "block_l" + std::to_string(c.block_length) + "_p" + std::to_string(c.prefix) +
+         (c.embedder == Embedder::projection ? "_projecting" : "");
 }
 
 // Uniform random tokens, by seed.

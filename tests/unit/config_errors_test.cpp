@@ -101,6 +101,9 @@ TEST(ConfigErrors, WrongChoicesNameTheNearestOne) {
       {"optimizer: {schedule: cosin}", {"optimizer.schedule: ", "did you mean cosine?"}},
       {"parallel: {schedule: 1F1B}", {"parallel.schedule: ", "did you mean 1f1b?"}},
       {"data: {padding: random}", {"data.padding: found random, expected"}},
+      {"model: {embedder: projections}",
+       {"model.embedder: found projections, expected concat or projection; did you mean "
+        "projection?"}},
       {"precision:", {"precision: found nothing, expected auto, bf16 or fp32"}},
   });
 }
@@ -124,7 +127,9 @@ TEST(ConfigErrors, ImpossibleValuesAndCombinations) {
       {"model: {context: 4}", {"model.context: 4 holds one block of 4"}},
       {"model: {block_length: 5, context: 100}",
        {"model.width: 768 is not a multiple of "
-        "model.block_length (5)"}},
+        "model.block_length (5); choose another, or model.embedder: projection"}},
+      {"model: {kind: vanilla, embedder: projection}",
+       {"model.embedder: projection is for block models; write concat"}},
       {"model: {kind: vanilla, context: 1}", {"model.context: found 1, expected"}},
       {"model: {ffn_mult: 2147483647, width: 2147483640, heads: 1}", {"model.ffn_mult: ", "2^63"}},
       {"train: {micro_batch: 2147483647, global_batch: 2147483647, steps: 1}\n"
@@ -167,6 +172,11 @@ TEST(ConfigErrors, ImpossibleValuesAndCombinations) {
       {"device: cpu\nprecision: bf16",
        {"test.yaml:2: precision: bf16 is for device cuda alone", "device is from test.yaml:1"}},
   });
+}
+
+// The width is cut into embeddings of L_B tokens by `concat` alone.
+TEST(ConfigErrors, AProjectionTakesAnyBlockLength) {
+  EXPECT_EQ(refusal("model: {block_length: 5, context: 100, embedder: projection}"), "");
 }
 
 TEST(ConfigErrors, RunNamesAndPathsCannotEscape) {

@@ -1,6 +1,7 @@
 // configs/ and docs/configuration.md: every file loads, its key facts hold, every key is
 // documented.
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -19,7 +20,10 @@ std::int64_t parameters(const ModelConfig& m) {
   const std::int64_t d = m.width, f = m.ffn_mult * m.width;
   const std::int64_t layer = 4 * d * d + 4 * d + 2 * d * f + f + d + 4 * d;
   if (m.kind == ModelKind::vanilla) return 2 * m.vocab * d + m.layers * layer + 2 * d;
-  return m.vocab * (d / m.block_length) + 2 * m.vocab * d + m.prefix * (d * d + d) +
+  const std::int64_t embedder = m.embedder == Embedder::projection
+                                    ? m.vocab * d + m.block_length * d * d + d
+                                    : m.vocab * (d / m.block_length);
+  return embedder + 2 * m.vocab * d + m.prefix * (d * d + d) +
          (m.block_layers + m.token_layers) * layer + 4 * d;
 }
 
@@ -32,7 +36,7 @@ TEST(ConfigFolder, EveryFileLoadsAndReadsBack) {
     const Config config = load_config(entry.path().string());
     EXPECT_EQ(resolved_config(from_text(resolved_config(config))), resolved_config(config));
   }
-  EXPECT_GE(count, 19);
+  EXPECT_GE(count, 21);
 }
 
 TEST(ConfigFolder, RunNamesDiffer) {
@@ -98,6 +102,30 @@ TEST(ConfigFolder, PaperModelsAreThePublishedOnes) {
     EXPECT_EQ(c.train.steps, p.steps);
     EXPECT_EQ(c.train.steps * c.train.global_batch * c.model.context, 299892736000);
     EXPECT_EQ(c.checkpoint.every, p.checkpoint);
+  }
+}
+
+// A tenth of pretraining's steps from a vanilla model of the same width and as many layers in all.
+TEST(ConfigFolder, UptrainingIsThePublishedOne) {
+  const std::vector<std::array<std::string, 3>> files = {
+      {"block_uptrain_170m", "block_170m", "vanilla_160m"},
+      {"block_uptrain_420m", "block_420m", "vanilla_410m"}};
+  for (const auto& [name, block, vanilla] : files) {
+    SCOPED_TRACE(name);
+    const Config c = load_config(kConfigs + "paper/" + name + ".yaml");
+    const Config from = load_config(kConfigs + "paper/" + vanilla + ".yaml");
+    EXPECT_EQ(c.model.embedder, Embedder::projection);
+    EXPECT_EQ(c.model.block_layers + c.model.token_layers, from.model.layers);
+    EXPECT_EQ(c.model.heads, from.model.heads);
+    EXPECT_EQ(c.optimizer.lr, from.optimizer.lr);
+    EXPECT_EQ(c.train.steps, 57200);
+    EXPECT_EQ(c.data.padding, Padding::random_pad_first_block);
+    for (const ConfigDifference& each :
+         config_differences(load_config(kConfigs + "paper/" + block + ".yaml"), c))
+      EXPECT_TRUE(each.key == "run.name" || each.key == "model.embedder" ||
+                  each.key == "data.padding" || each.key == "train.steps" ||
+                  each.key == "checkpoint.every")
+          << each.key;
   }
 }
 

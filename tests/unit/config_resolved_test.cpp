@@ -68,12 +68,14 @@ Config random_config(std::mt19937_64& random) {
              pick(1, 64),
              length,
              pick(1, 8),
+             Embedder::concat,
              length * pick(2, 999),
              pick(0, 1) ? 1.0 : 0.25,
              real(1, 1e6),
              real(1e-12, 1e-3),
              pick(1, 8)};
   c.model.width = c.model.heads * head;
+  if (c.model.kind == ModelKind::block) c.model.embedder = static_cast<Embedder>(pick(0, 1));
   for (std::int64_t i = pick(0, 3); i > 0; --i)
     c.data.train.push_back({text(), std::exp(real(-300, 300))});
   for (std::int64_t i = pick(0, 3); i > 0; --i) c.data.valid.push_back({text(), real(0.1, 9)});
@@ -141,8 +143,8 @@ TEST(Config, EveryMemberHasAKey) {
                          parallel, checkpoint, eval, watchdog] = Config{};
   [[maybe_unused]] auto& [name, root] = run;
   [[maybe_unused]] auto& [kind, vocab, width, heads, layers, block_layers, token_layers,
-                          block_length, prefix, context, rotary_pct, rotary_base, eps, ffn_mult] =
-      model;
+                          block_length, prefix, embedder, context, rotary_pct, rotary_base, eps,
+                          ffn_mult] = model;
   [[maybe_unused]] auto& [train_data, valid, padding, on_bad_chunk] = data;
   [[maybe_unused]] auto& [steps, global_batch, micro_batch, stop_at, recompute] = train;
   [[maybe_unused]] auto& [lr, warmup, schedule, min_lr_ratio, decay_steps, betas, adam_eps,
@@ -153,7 +155,7 @@ TEST(Config, EveryMemberHasAKey) {
   [[maybe_unused]] auto& [eval_every, batches, tasks, task_data, task_items] = eval;
   [[maybe_unused]] auto& [step_seconds, checkpoint_seconds, start_seconds, compare_every] =
       watchdog;
-  EXPECT_EQ(config_keys().size(), 4u + 2 + 14 + 4 + 5 + 10 + 8 + 3 + 5 + 4);
+  EXPECT_EQ(config_keys().size(), 4u + 2 + 15 + 4 + 5 + 10 + 8 + 3 + 5 + 4);
 }
 
 TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
@@ -173,6 +175,7 @@ TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
       {"model.token_layers", "7"},
       {"model.block_length", "8"},
       {"model.prefix", "3"},
+      {"model.embedder", "projection"},
       {"model.context", "1024"},
       {"model.rotary_pct", "0.5"},
       {"model.rotary_base", "10000.000000000002"},
@@ -235,6 +238,16 @@ TEST(Config, EveryKeyChangesTheHashAndIsTheOnlyDifference) {
     missing.erase(key);
   }
   EXPECT_TRUE(missing.empty()) << *missing.begin();
+}
+
+// Checkpoints hold the resolved text of their time: a key that is younger has its default.
+TEST(Config, ResolvedTextsFromBeforeAKeyMeanWhatTheyMeant) {
+  const Config c = from_text("{}", {"model.block_length=2", "model.width=384", "model.heads=6"});
+  std::string text = resolved_config(c);
+  const std::string line = "  embedder: concat\n";
+  ASSERT_NE(text.find(line), std::string::npos);
+  text.erase(text.find(line), line.size());
+  EXPECT_TRUE(config_differences(c, from_text(text)).empty());
 }
 
 TEST(Config, ResolvedTextIsReadable) {

@@ -96,6 +96,36 @@ TEST(Ownership, SlicesCoverEveryElementOnce) {
   }
 }
 
+// An update slice by slice gives the bits of one at once; what a slice owns is done when it is
+// named, and nothing behind it.
+TEST(AdamWSlices, OneAfterTheOther) {
+  const auto t = table();
+  const Partition partition(t.flat_size(), 2, 150);
+  const std::vector<Slice> slices = partition.owned(1);
+  ASSERT_GT(slices.size(), 3U);
+  const auto size = static_cast<std::size_t>(partition.padded());
+  std::vector<double> gradient(size, 0.25), at_once(size, 1.0), parameters(size, 1.0);
+  const auto update = [&](std::vector<double>& values, const auto& done) {
+    AdamW<double> optimizer(OptimizerConfig{}, t, slices);
+    MemoryPlan plan;
+    optimizer.plan(plan);
+    const Arena arena(plan);
+    optimizer.bind(arena, {});
+    optimizer.update(values.data(), gradient.data(), 1, 1e-2, 0.5, done);
+  };
+  update(at_once, std::function<void(std::size_t)>());
+  EXPECT_NE(at_once, parameters);
+  std::size_t next = 0;
+  update(parameters, [&](std::size_t slice) {
+    ASSERT_EQ(slice, next++);
+    const auto end = static_cast<std::size_t>(slices[slice].end);
+    for (std::size_t i = 0; i < size; ++i)
+      ASSERT_EQ(parameters[i], i < end ? at_once[i] : 1.0) << "slice " << slice << ", " << i;
+  });
+  EXPECT_EQ(next, slices.size());
+  EXPECT_EQ(parameters, at_once);
+}
+
 // The same update whether one replica owns all or three own a slice each; decay on matrices alone.
 TEST(AdamWSlices, EqualTheWhole) {
   const auto t = table();

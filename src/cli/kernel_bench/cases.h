@@ -55,7 +55,7 @@ inline double product(std::initializer_list<Index> numbers) {
 // Linear layers' forward, dx and dw, and gradients of biases. (linear_cases.cpp)
 template <typename T>
 void time_linear(KernelBench& bench, const KernelSuite& suite);
-// Norms, GELU, rotary, copied rows, casts, sums. (row_cases.cpp)
+// Norms, GELU, rotary, copied and transposed rows, casts, sums. (row_cases.cpp)
 template <typename T>
 void time_rows(KernelBench& bench, const KernelSuite& suite);
 // Training attention, tiny and long, native and cuDNN's, and generation's. (attention_cases.cpp)

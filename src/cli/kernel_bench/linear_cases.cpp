@@ -72,6 +72,8 @@ void time_linear(KernelBench& bench, const KernelSuite& suite) {
   }
   time_product<T>(bench, {"context expansion", suite.sequences * suite.context / suite.block_length,
                           suite.width, suite.prefix * suite.width});
+  time_product<T>(bench, {"block projection", suite.sequences * suite.context / suite.block_length,
+                          suite.block_length * suite.width, suite.width});
   for (const Index width : suite.classifier_widths)
     time_product<T>(bench, {"classifier", suite.chunk, width, suite.vocab, false});
 }

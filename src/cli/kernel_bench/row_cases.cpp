@@ -4,6 +4,7 @@
 #include "kernels/layer_norm.h"
 #include "kernels/rotary.h"
 #include "kernels/sum.h"
+#include "kernels/transpose.h"
 
 namespace tessera::cli {
 namespace {
@@ -135,6 +136,14 @@ void time_rows(KernelBench& bench, const KernelSuite& suite) {
   time_copy<T>(bench, "windows to classifier", groups, suite.block_length, suite.width, window,
                false);
   const Index tokens = suite.sequences * suite.context;
+  bench.time({"transpose", "block embedder with projection",
+              sizes({tokens / suite.block_length, suite.block_length, suite.width}), 0,
+              [&](Operands& operands) -> KernelRun {
+                const Transpose<T> args{tokens / suite.block_length, suite.block_length,
+                                        suite.width, operands.input<T>(tokens * suite.width),
+                                        operands.output<T>(tokens * suite.width)};
+                return {[&bench, args] { transpose<T>(bench.queue(), args); }, {}};
+              }});
   bench.time(
       {"sum of losses", "micro-batch", sizes({tokens}), 0, [&](Operands& operands) -> KernelRun {
          const Sum<Wide<T>> args{tokens, operands.input<Wide<T>>(tokens),

@@ -79,7 +79,8 @@ def run_torch(initial, config, batches, out):
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = reference.build(reference.Config(
         vocab=m['vocab'], width=m['width'], heads=m['heads'], block_layers=m['block_layers'],
-        token_layers=m['token_layers'], block_length=m['block_length'], prefix=m['prefix']))
+        token_layers=m['token_layers'], block_length=m['block_length'], prefix=m['prefix'],
+        projection=m.get('embedder') == 'projection'))
     state = load_file(initial)
     missing = model.load_state_dict({n: state[n].float() for n in model.state_dict()}, strict=True)
     assert not missing.missing_keys

@@ -192,8 +192,18 @@ SampleCase<float> on_host(const SampleCase<T>& c) {
   return h;
 }
 
-// Weights are whole numbers on both sides, so even draws agree (an exp that rounds differently
-// moves a boundary by 2^-40).
+// The device chooses what the CPU chooses: weights are the same whole numbers on both sides.
+template <typename T>
+void expect_as_on_host(SampleCase<T>& c, const std::string& what) {
+  const SampleCase<float> expected = on_host(c);
+  run(c);
+  EXPECT_EQ(c.tokens, expected.tokens) << what;
+  EXPECT_EQ(c.produced, expected.produced) << what;
+  EXPECT_EQ(c.outputs, expected.outputs) << what;
+  EXPECT_EQ(c.ended, expected.ended) << what;
+  EXPECT_EQ(c.positions, expected.positions) << what;
+}
+
 TYPED_TEST(DecodingGpu, SampleEqualsTheCpuInTokensAndBooks) {
   using T = TypeParam;
   for (const Index vocab : {1, 5, 257, 4096, 50304}) {
@@ -219,17 +229,33 @@ TYPED_TEST(DecodingGpu, SampleEqualsTheCpuInTokensAndBooks) {
           c.ended[static_cast<std::size_t>(r)] = r % 11 == 4;
         }
         c.end_id = 2, c.limit = 7;
-        const SampleCase<float> expected = on_host(c);
-        run(c);
-        EXPECT_EQ(c.tokens, expected.tokens)
-            << vocab << " " << temperature << " " << top_k << " " << top_p;
-        EXPECT_EQ(c.produced, expected.produced);
-        EXPECT_EQ(c.outputs, expected.outputs);
-        EXPECT_EQ(c.ended, expected.ended);
-        EXPECT_EQ(c.positions, expected.positions);
+        expect_as_on_host(c, std::to_string(vocab) + " " + std::to_string(temperature) + " " +
+                                 std::to_string(top_k) + " " + std::to_string(top_p));
       }
     }
   }
+}
+
+// Thousands of equals where a cut falls, rows beyond shared memory, and rows whose sums need 64
+// bits.
+TYPED_TEST(DecodingGpu, SampleCutsAmongEqualsAndInLongRows) {
+  using T = TypeParam;
+  for (const Index vocab : {5000, 50304, 130001, 300000})
+    for (const int distinct : {1, 3, 40})
+      for (const auto& [temperature, top_k, top_p] : std::vector<std::tuple<double, Index, double>>{
+               {1.0, 2500, 1.0}, {1.0, 0, 0.6}, {0.05, 100, 0.9}, {1.0, 0, 1.0}}) {
+        SampleCase<T> c;
+        c.rows = 2, c.vocab = c.stride = vocab;
+        const Values<T> values(c.rows * vocab, 9, 1);
+        std::vector<double> logits;
+        for (const double z : values.as_double) logits.push_back(std::floor(z * distinct) / distinct);
+        if (distinct == 1) logits.assign(logits.size(), -1.5);
+        c.logits = typed<T>(logits);
+        c.temperature = temperature, c.top_k = top_k, c.top_p = top_p;
+        c.prepare();
+        expect_as_on_host(c, std::to_string(vocab) + " " + std::to_string(distinct) + " " +
+                                 std::to_string(top_k) + " " + std::to_string(top_p));
+      }
 }
 
 TYPED_TEST(DecodingGpu, SampleTakesInfinitiesTiesAndNans) {

@@ -1,8 +1,10 @@
-// GELU, cross entropy, strided copies and sums on the device against the CPU's in double.
+// GELU, cross entropy, strided copies, transposition and sums on the device against the CPU's in
+// double.
 #include "kernels/copy_rows.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/gelu.h"
 #include "kernels/sum.h"
+#include "kernels/transpose.h"
 #include "tests/kernels/gpu/gpu_check.h"
 
 namespace tessera::kernels::gpu {
@@ -117,6 +119,26 @@ TYPED_TEST(ElementwiseGpu, CopyRowsBetweenLayouts) {
       copy_rows<T>(this->queue(),
                    {groups, runs, width, dfrom.get(), fg, dto.get(), tg, batches, fb, tb});
       EXPECT_EQ(widen(dto.host()), expected);
+    }
+}
+
+TYPED_TEST(ElementwiseGpu, TransposeTurnsEveryMatrix) {
+  using T = TypeParam;
+  for (const auto& [matrices, rows, columns] :
+       {std::tuple<std::int64_t, std::int64_t, std::int64_t>{1, 1, 1},
+        {3, 1, 17},
+        {5, 4, 768},
+        {700, 3, 257},
+        {2, 33, 301},
+        {9000, 2, 24}})
+    for (const bool back : {false, true}) {
+      const std::int64_t r = back ? columns : rows, c = back ? rows : columns;
+      const Values<T> from(matrices * r * c, 1);
+      const DeviceArray<T> dfrom(from.typed), dto(matrices * r * c);
+      std::vector<double> expected(from.as_double.size());
+      cpu::transpose<double>({matrices, r, c, from.as_double.data(), expected.data()});
+      transpose<T>(this->queue(), {matrices, r, c, dfrom.get(), dto.get()});
+      EXPECT_EQ(widen(dto.host()), expected) << matrices << " x " << r << " x " << c;
     }
 }
 
