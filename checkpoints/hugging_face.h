@@ -11,8 +11,6 @@
 
 namespace tessera::checkpoints {
 
-inline constexpr const char* kModelFile = "model.safetensors";
-inline constexpr const char* kShardIndexFile = "model.safetensors.index.json";
 inline constexpr const char* kHuggingFaceFile = "config.json";
 inline constexpr const char* kExportFile = "tessera.json";
 inline constexpr const char* kExportFormat = "tessera-export";

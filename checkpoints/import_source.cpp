@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "checkpoints/export_weights.h"
 #include "checkpoints/hugging_face.h"
 #include "checkpoints/names.h"
 #include "core/error.h"
@@ -13,8 +14,12 @@ namespace {
 
 constexpr std::int64_t kMaxIndexBytes = std::int64_t{16} << 20;
 constexpr std::int64_t kMaxTokenizerBytes = std::int64_t{64} << 20;
-constexpr std::size_t kMaxShards = 10'000;
 constexpr std::size_t kMostNamed = 4;
+
+// Shards of one are whole; those of several need an index.
+bool lacks_others(const std::string& name) {
+  return is_shard(name) && !name.ends_with("-of-00001.safetensors");
+}
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
   std::string text = "[";
@@ -40,27 +45,35 @@ ImportSource::ImportSource(const std::string& folder) : folder_(without_slashes(
   std::vector<std::string> found;
   for (const std::string& name : files.list(folder_))
     if (name.ends_with(".safetensors")) found.push_back(name);
+  const bool single = std::find(found.begin(), found.end(), kModelFile) != found.end();
   const std::string index_file = folder_ + "/" + kShardIndexFile;
-  if (std::find(found.begin(), found.end(), kModelFile) != found.end()) {
-    files_.emplace_back(folder_ + "/" + kModelFile);
-    add(files_.back());
-  } else if (files.exists(index_file)) {
+  const bool sharded = files.exists(index_file);
+  if (single && sharded)
+    throw Error(Category::data, folder_ + ": holds both " + kModelFile + " and " + kShardIndexFile +
+                                    ", perhaps of two models; remove the one that is not meant");
+  if (sharded) {
     open_shards(index_file);
-  } else if (found.size() == 1) {
-    files_.emplace_back(folder_ + "/" + found[0]);
-    add(files_.back());
-  } else {
+    return;
+  }
+  if (single) found = {kModelFile};
+  if (const auto shard = std::find_if(found.begin(), found.end(), lacks_others);
+      shard != found.end())
+    throw Error(Category::data, folder_ + ": holds " + *shard + ", one shard of several, but no " +
+                                    kShardIndexFile + "; it was not written or copied to its end");
+  if (found.size() != 1)
     throw Error(Category::data, folder_ + ": holds neither " + kModelFile + " nor " +
                                     kShardIndexFile +
                                     "; files of other formats must be converted to safetensors");
-  }
+  open(found[0]);
 }
 
 void ImportSource::open_shards(const std::string& index_file) {
-  const Json json = parse_json(FileSystem::posix().read(index_file, kMaxIndexBytes), index_file);
+  FileSystem& files = FileSystem::posix();
+  const Json json = parse_json(files.read(index_file, kMaxIndexBytes), index_file);
   const auto map = json.is_object() ? json.find("weight_map") : json.end();
   if (map == json.end() || !map->is_object())
     throw Error(Category::data, index_file + ": key \"weight_map\" is not an object");
+  if (map->empty()) throw Error(Category::data, index_file + ": \"weight_map\" names no tensor");
   std::map<std::string, std::string> shard_of;
   std::set<std::string> shards;
   for (const auto& [tensor, shard] : map->items()) {
@@ -70,18 +83,22 @@ void ImportSource::open_shards(const std::string& index_file) {
     shard_of[tensor] = shard.get<std::string>();
     shards.insert(shard.get<std::string>());
   }
-  if (shards.size() > kMaxShards)
-    throw Error(Category::data,
-                index_file + ": names more than " + std::to_string(kMaxShards) + " files");
+  if (static_cast<std::int64_t>(shards.size()) > kMostShards)
+    throw Error(Category::data, index_file + ": names " + std::to_string(shards.size()) +
+                                    " files, at most " + std::to_string(kMostShards) +
+                                    " are allowed");
+  for (const std::string& shard : shards)
+    if (!files.exists(folder_ + "/" + shard))
+      throw Error(Category::data, folder_ + "/" + shard + ": is missing, but " + kShardIndexFile +
+                                      " places tensors in it");
   files_.reserve(shards.size());  // entries point into them
   for (const std::string& shard : shards) {
-    files_.emplace_back(folder_ + "/" + shard);
+    open(shard);
     for (const TensorEntry& entry : files_.back().tensors())
       if (const auto found = shard_of.find(entry.name);
           found == shard_of.end() || found->second != shard)
         throw Error(Category::data, index_file + ": does not place tensor \"" + shown(entry.name) +
                                         "\" in " + shard + ", which holds it");
-    add(files_.back());
   }
   for (const auto& [tensor, shard] : shard_of)
     if (!is_buffer(tensor) && !tensors_.contains(tensor))
@@ -89,9 +106,13 @@ void ImportSource::open_shards(const std::string& index_file) {
                                       "\", which the index places there");
 }
 
-void ImportSource::add(const SafetensorsReader& file) {
+void ImportSource::open(const std::string& name) {
+  const SafetensorsReader& file = files_.emplace_back(folder_ + "/" + name);
   for (const TensorEntry& entry : file.tensors())
-    if (!is_buffer(entry.name)) tensors_[entry.name] = {&file, &entry};
+    if (is_buffer(entry.name))
+      skipped_.push_back(entry.name);
+    else
+      tensors_[entry.name] = {&file, &entry};
 }
 
 void ImportSource::read(const std::string& name, std::int64_t begin, std::int64_t end,

@@ -8,6 +8,7 @@
 #include "checkpoints/manifest.h"
 #include "checkpoints/names.h"
 #include "checkpoints/safetensors.h"
+#include "core/durable_folder.h"
 #include "core/error.h"
 #include "core/sha256.h"
 #include "core/text.h"
@@ -21,16 +22,6 @@ std::string time_now() {
   std::tm parts{};
   std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", ::gmtime_r(&now, &parts));
   return text.data();
-}
-
-// Creates `path` and those of its parents that are missing; each is in its parent for good when it
-// returns.
-void create_durably(FileSystem& files, const std::string& path) {
-  if (files.exists(path)) return;
-  const std::string parent = parent_directory(path);
-  if (parent != path) create_durably(files, parent);
-  files.create_directories(path);
-  files.sync_directory(parent);
 }
 
 FileRecord write_file(FileSystem& files, const std::string& path, const std::string& text) {

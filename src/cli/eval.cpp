@@ -116,7 +116,7 @@ void run(const Options& options) {
   const LoadedModel loaded = load_model(options.checkpoint);
   const auto [device, precision] =
       resolve_device(loaded.config, options.device, options.precision, session.local_rank());
-  if (options.tasks.tasks.empty() && options.tasks.texts.empty())
+  if (!asks(options.tasks))
     return evaluate_shards(options, loaded, device, precision, session.world());
   const auto results = run_tasks(options.tasks, loaded, device, precision, session.world());
   if (session.world().rank() != 0) return;
@@ -156,6 +156,9 @@ void add_eval(CLI::App& app) {
       ->check(CLI::NonNegativeNumber);
   command->add_option("--text", tasks.texts,
                       "Files of running text in place of shards (.zst, .gz too)");
+  command->add_option("--requests", tasks.requests,
+                      "Files of token ids to score, a line {\"context\": [...], "
+                      "\"continuation\": [...]} each, in place of shards; see --items");
   command->add_option("--tokenizer", tasks.tokenizer,
                       "tokenizer.json for tasks and text (default: the checkpoint's)");
   command

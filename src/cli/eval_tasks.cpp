@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "cli/prompts.h"
 #include "core/error.h"
 #include "core/json.h"
 #include "core/text.h"
@@ -59,7 +60,44 @@ std::string number(const char* format, double value) {
   return text;
 }
 
+// Given token ids, a request a line.
+eval::TaskResult score_requests(const std::string& path, std::int64_t vocab,
+                                const eval::LikelihoodsOf& likelihoods) {
+  std::vector<eval::Request> requests;
+  for_each_line(path, [&](std::string_view line, const std::string& where) {
+    const auto json = OrderedJson::parse(line, nullptr, false);
+    if (!json.is_object())
+      throw Error(Category::data, where +
+                                      ": a JSON object with \"context\" and \"continuation\" "
+                                      "(lists of token ids) was expected");
+    eval::Request& request = requests.emplace_back();
+    for (const auto& [key, ids] :
+         {std::pair{"context", &request.context}, {"continuation", &request.continuation}}) {
+      *ids = token_ids(json, key, vocab, where);
+      if (ids->empty()) throw Error(Category::data, where + ": \"" + key + "\" has no tokens");
+    }
+  });
+  if (requests.empty()) throw Error(Category::data, path + ": no requests in it");
+  eval::TaskResult result;
+  result.task = path;
+  result.items = static_cast<std::int64_t>(requests.size());
+  double sum = 0, tokens = 0, greedy = 0;
+  for (const eval::Likelihood& found : likelihoods(requests)) {
+    sum += found.sum;
+    tokens += static_cast<double>(found.scored);
+    greedy += found.greedy;
+    result.unscored += found.unscored;
+  }
+  if (tokens > 0) result.metrics.push_back({"loss", -sum / tokens});
+  result.metrics.push_back({"acc", greedy / static_cast<double>(result.items)});
+  return result;
+}
+
 }  // namespace
+
+bool asks(const TaskOptions& options) {
+  return !(options.tasks.empty() && options.texts.empty() && options.requests.empty());
+}
 
 std::vector<eval::TaskResult> run_tasks(const TaskOptions& options, const LoadedModel& loaded,
                                         Device device, Precision precision,
@@ -73,17 +111,18 @@ std::vector<eval::TaskResult> run_tasks(const TaskOptions& options, const Loaded
       : !loaded.tokenizer_json.empty()
           ? data::parse_tokenizer(loaded.tokenizer_json, loaded.path + "/tokenizer.json")
           : nullptr;
-  if (!tokenizer)
+  if (!tokenizer && !(tasks.empty() && options.texts.empty()))
     throw Error(Category::config,
                 loaded.path + ": the checkpoint has no tokenizer; give --tokenizer FILE");
   const ModelConfig& model = loaded.config.model;
-  if (tokenizer->vocab_size() > model.vocab)
+  if (tokenizer && tokenizer->vocab_size() > model.vocab)
     throw Error(Category::config, "the tokenizer has " + std::to_string(tokenizer->vocab_size()) +
                                       " ids, the model " + std::to_string(model.vocab));
   const bool pad = options.padding == "pad" ||
                    (options.padding == "auto" && loaded.config.data.padding != Padding::none);
   const eval::BlockPadding padding = pad ? eval::BlockPadding::pad : eval::BlockPadding::no_pad;
   const bool block = model.kind == ModelKind::block;
+  const std::int32_t end_of_text = tokenizer ? tokenizer->end_of_text() : 0;
   // The harness feeds up to `context` tokens and predicts one more.
   const std::int64_t longest = model.context + 1 + (block && pad ? model.block_length - 1 : 0);
   const auto scorer = eval::make_scorer(
@@ -93,14 +132,19 @@ std::vector<eval::TaskResult> run_tasks(const TaskOptions& options, const Loaded
   ItemLog log(options.items, ranks.rank() == 0);
   std::string current;
   const eval::LikelihoodsOf likelihoods = [&](const std::vector<eval::Request>& requests) {
-    auto found = eval::log_likelihoods(model, *scorer, requests, padding, tokenizer->end_of_text(),
-                                       ranks, {ranks.rank(), ranks.size(), true});
+    auto found = eval::log_likelihoods(model, *scorer, requests, padding, end_of_text, ranks,
+                                       {ranks.rank(), ranks.size(), true});
     log.write(current, requests, found);
     return found;
   };
-  const eval::Encoding encoding = eval::encoding_of(*tokenizer);
+  // Requests of token ids need none.
+  const eval::Encoding encoding = tokenizer ? eval::encoding_of(*tokenizer) : eval::Encoding{};
   const eval::Windows windows = eval::text_windows(model, padding, longest);
   std::vector<eval::TaskResult> results;
+  for (const std::string& path : options.requests) {
+    current = path;
+    results.push_back(score_requests(path, model.vocab, likelihoods));
+  }
   for (const std::string& path : options.texts) {
     current = path;
     const std::vector<std::string> text = {read_text(path)};

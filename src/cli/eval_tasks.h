@@ -1,4 +1,4 @@
-// The half of `tessera eval` that scores tasks and running text.
+// The half of `tessera eval` that scores tasks, running text and requests of given token ids.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@ namespace tessera::cli {
 
 struct TaskOptions {
   std::vector<std::string> tasks, texts;  // names; files of running text
+  std::vector<std::string> requests;      // files of {"context": [ids], "continuation": [ids]}
   std::string folder;                     // of the tasks' files
   std::string tokenizer;                  // "" = the checkpoint's
   std::string padding = "auto";           // auto | pad | no-pad
@@ -22,6 +23,9 @@ struct TaskOptions {
   std::int64_t batch_tokens = 0;          // together; 0 = by the device
   std::string items;                      // JSONL of every request and its score; "" = none
 };
+
+// Whether there is anything for run_tasks to do.
+bool asks(const TaskOptions& options);
 
 // On all ranks; results on all. Error{config} before any work where something is missing.
 std::vector<eval::TaskResult> run_tasks(const TaskOptions& options, const LoadedModel& loaded,

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 
 #include "checkpoints/exchange.h"
+#include "checkpoints/hugging_face.h"
 #include "checkpoints/names.h"
 #include "cli/commands.h"
 #include "cli/common.h"
@@ -28,6 +29,7 @@ bool holds_steps(const std::string& folder) {
 }
 
 bool holds_safetensors(const std::string& folder) {
+  if (FileSystem::posix().exists(folder + "/" + checkpoints::kShardIndexFile)) return true;
   for (const std::string& name : FileSystem::posix().list(folder))
     if (name.ends_with(".safetensors")) return true;
   return false;
@@ -52,6 +54,9 @@ Inspection inspect_folder(const std::string& path, const Options& options) {
 
 Inspection inspect_file(const std::string& path, const Options& options) {
   if (path.ends_with(".safetensors")) return inspect_safetensors(path);
+  for (const char* name :
+       {checkpoints::kShardIndexFile, checkpoints::kHuggingFaceFile, checkpoints::kExportFile})
+    if (checkpoints::base_name(path) == name) return inspect_exported(parent_directory(path));
   if (path.ends_with(".h5")) return inspect_shard(path, options.verify);
   if (path.ends_with(".json")) return inspect_tokenizer(path, options.cases);
   throw Error(Category::config, path +

@@ -8,7 +8,9 @@
 #include "checkpoints/names.h"
 #include "checkpoints/safetensors.h"
 #include "cli/inspections.h"
+#include "core/error.h"
 #include "core/text.h"
+#include "model/parameter_table.h"
 
 namespace tessera::cli {
 namespace {
@@ -45,6 +47,54 @@ Inspection of_rows(const std::string& kind, const std::string& path,
   result.text =
       path + ": " + std::to_string(rows.size()) + " tensors, " + with_commas(total) + " elements\n";
   return result;
+}
+
+constexpr std::size_t kMostFiles = 20;  // in a table
+
+// The files, each with its size and the number of its tensors.
+void describe_files(const checkpoints::ImportSource& source, Inspection& result) {
+  std::int64_t bytes = 0;
+  result.json["files"] = OrderedJson::array();
+  std::vector<std::vector<std::string>> table = {{"file", "tensors", "size"}};
+  for (const checkpoints::SafetensorsReader& file : source.files()) {
+    const std::string name = checkpoints::base_name(file.path());
+    bytes += file.file().size();
+    result.json["files"].push_back(
+        {{"file", name}, {"tensors", file.tensors().size()}, {"bytes", file.file().size()}});
+    if (table.size() <= kMostFiles)
+      table.push_back({checkpoints::shown(name), std::to_string(file.tensors().size()),
+                       human_bytes(file.file().size())});
+  }
+  if (source.files().size() > kMostFiles)
+    table.push_back({std::to_string(source.files().size() - kMostFiles) + " more", "", ""});
+  result.json["bytes"] = bytes;
+  result.text += "  size: " + human_bytes(bytes) + " in " +
+                 (source.files().size() == 1
+                      ? checkpoints::shown(checkpoints::base_name(source.files()[0].path())) + "\n"
+                      : std::to_string(source.files().size()) + " shards\n" + format_table(table));
+}
+
+// What the folder says of its model, and whether the tensors are those of that model.
+void describe_model(const std::string& folder, const checkpoints::ImportSource& source,
+                    Inspection& result) {
+  const ModelConfig model = checkpoints::imported_config(folder);
+  result.json["model"] = checkpoints::model_to_json(model);
+  result.text += "  model: " + result.json["model"].dump() + "\n";
+  if (const auto origin = checkpoints::export_origin(folder)) {
+    result.json["step"] = origin->step;
+    result.json["tokens"] = origin->tokens;
+    result.text += "  exported at step " + with_commas(origin->step) + ", after " +
+                   with_commas(origin->tokens) + " tokens\n";
+  }
+  try {
+    std::vector<checkpoints::TensorInfo> wanted;
+    const model::ParameterTable table = model::parameter_table(model);
+    for (const model::Parameter& p : table.parameters()) wanted.push_back({p.name, p.shape});
+    source.require(wanted);
+  } catch (const Error& error) {
+    result.problems.push_back(error.what());
+    result.text += std::string("  problem: ") + error.what() + "\n";
+  }
 }
 
 }  // namespace
@@ -100,10 +150,17 @@ Inspection inspect_exported(const std::string& folder) {
   for (const auto& [name, from] : source.tensors())
     rows.push_back({name, checkpoints::type_name(from.entry->type), from.entry->shape});
   Inspection result = of_rows("export", folder, rows);
-  if (checkpoints::describes_model(folder)) {
-    result.json["model"] = checkpoints::model_to_json(checkpoints::imported_config(folder));
-    result.text += "  model: " + result.json["model"].dump() + "\n";
+  describe_files(source, result);
+  if (!source.skipped().empty()) {
+    result.json["skipped"] = source.skipped();
+    result.text += "  left out, no parameters: " + std::to_string(source.skipped().size()) + " (" +
+                   checkpoints::shown(source.skipped().front(), 200) +
+                   (source.skipped().size() > 1 ? ", ...)\n" : ")\n");
   }
+  if (checkpoints::describes_model(folder)) describe_model(folder, source, result);
+  const bool tokenizer = FileSystem::posix().exists(folder + "/" + checkpoints::kTokenizerName);
+  result.json["tokenizer"] = tokenizer;
+  result.text += std::string("  tokenizer: ") + (tokenizer ? "tokenizer.json\n" : "none\n");
   result.json["tensors"] = tensor_list(rows);
   result.text += tensor_table(rows);
   return result;

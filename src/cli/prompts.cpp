@@ -26,18 +26,7 @@ GivenPrompt parse_line(std::string_view line, const std::string& where,
   GivenPrompt prompt;
   const auto ids = json.find("ids"), text = json.find("prompt");
   if (ids != json.end()) {
-    if (!ids->is_array() || !std::all_of(ids->begin(), ids->end(), [](const OrderedJson& id) {
-          return id.is_number_integer();
-        }))
-      throw Error(Category::data, where + ": \"ids\" must be a list of whole numbers");
-    for (const OrderedJson& id : *ids) {
-      const auto value = id.get<std::int64_t>();
-      if (value < 0 || value >= vocab)
-        throw Error(Category::data, fmt::format("{}: token {} lies outside the model's vocabulary "
-                                                "of {}",
-                                                where, value, vocab));
-      prompt.ids.push_back(static_cast<std::int32_t>(value));
-    }
+    prompt.ids = token_ids(json, "ids", vocab, where);
   } else if (text != json.end() && text->is_string()) {
     if (!tokenizer)
       throw Error(Category::config,
@@ -67,17 +56,44 @@ void check_prompt(const std::vector<std::int32_t>& ids, std::int64_t vocab,
           fmt::format("{}: token {} lies outside the model's vocabulary of {}", what, id, vocab));
 }
 
-std::vector<GivenPrompt> read_prompts(const std::string& path, const data::Tokenizer* tokenizer,
-                                      std::int64_t vocab) {
+std::vector<std::int32_t> token_ids(const OrderedJson& object, const std::string& key,
+                                    std::int64_t vocab, const std::string& where) {
+  const auto ids = object.find(key);
+  if (ids == object.end() || !ids->is_array() ||
+      !std::all_of(ids->begin(), ids->end(),
+                   [](const OrderedJson& id) { return id.is_number_integer(); }))
+    throw Error(Category::data,
+                fmt::format("{}: \"{}\" must be a list of whole numbers", where, key));
+  std::vector<std::int32_t> values;
+  for (const OrderedJson& id : *ids) {
+    const auto value = id.get<std::int64_t>();
+    if (value < 0 || value >= vocab)
+      throw Error(Category::data, fmt::format("{}: token {} lies outside the model's vocabulary "
+                                              "of {}",
+                                              where, value, vocab));
+    values.push_back(static_cast<std::int32_t>(value));
+  }
+  return values;
+}
+
+void for_each_line(
+    const std::string& path,
+    const std::function<void(std::string_view line, const std::string& where)>& read) {
   std::atomic<std::int64_t> consumed{0};
   const auto bytes = data::open_bytes(path, consumed);
   data::LineReader lines(*bytes, path, kLongestLine);
-  std::vector<GivenPrompt> prompts;
   std::string_view line;
   while (lines.next(line))
     if (line.find_first_not_of(" \t\r") != std::string_view::npos)
-      prompts.push_back(
-          parse_line(line, fmt::format("{}:{}", path, lines.number()), tokenizer, vocab));
+      read(line, fmt::format("{}:{}", path, lines.number()));
+}
+
+std::vector<GivenPrompt> read_prompts(const std::string& path, const data::Tokenizer* tokenizer,
+                                      std::int64_t vocab) {
+  std::vector<GivenPrompt> prompts;
+  for_each_line(path, [&](std::string_view line, const std::string& where) {
+    prompts.push_back(parse_line(line, where, tokenizer, vocab));
+  });
   if (prompts.empty()) throw Error(Category::data, path + ": no prompts in it");
   return prompts;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,16 @@ struct GivenPrompt {
 // Error{config} naming `what` where ids are empty or outside the vocabulary.
 void check_prompt(const std::vector<std::int32_t>& ids, std::int64_t vocab,
                   const std::string& what);
+
+// The list of token ids that `key` of an object holds. Error{data} naming `where` unless they are
+// whole numbers inside the vocabulary.
+std::vector<std::int32_t> token_ids(const OrderedJson& object, const std::string& key,
+                                    std::int64_t vocab, const std::string& where);
+
+// Calls `read` with every line of a file (.zst, .gz too) that is not blank, and with "FILE:NUMBER".
+void for_each_line(
+    const std::string& path,
+    const std::function<void(std::string_view line, const std::string& where)>& read);
 
 // One prompt a line of JSON: {"prompt": text} (needs a tokenizer) or {"ids": [...]}, with any other
 // fields. Error{data} naming file and line; Error{config} for text without a tokenizer.

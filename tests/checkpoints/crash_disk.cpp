@@ -1,9 +1,11 @@
 #include "tests/checkpoints/crash_disk.h"
 
 #include <filesystem>
+#include <set>
 
 #include "checkpoints/names.h"
 #include "core/error.h"
+#include "core/random.h"
 #include "tests/checkpoints/support.h"
 
 namespace tessera::checkpoints::testing {
@@ -28,6 +30,22 @@ class RecordingFile : public WritableFile {
   std::string path_;
   std::unique_ptr<WritableFile> real_;
 };
+
+// The ways in which `uncertain` things may have ended: none, all, all but one, one alone, and some
+// at random.
+std::vector<CrashDisk::Fate> fates(std::size_t uncertain, std::uint64_t seed) {
+  std::vector<CrashDisk::Fate> result;
+  for (const int what : {0, 1, 2}) result.push_back([what](std::size_t) { return what; });
+  for (std::size_t one = 0; one < uncertain; ++one)
+    for (const auto& [rest, single] : {std::pair{1, 0}, {0, 1}, {1, 2}})
+      result.push_back(
+          [one, rest = rest, single = single](std::size_t i) { return i == one ? single : rest; });
+  for (std::uint64_t round = 0; round < 4 * uncertain; ++round) {
+    const CounterRandom random(seed, hash_name("fate " + std::to_string(round)));
+    result.push_back([random](std::size_t i) { return static_cast<int>(random.bits(i) % 3); });
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -195,6 +213,27 @@ std::map<std::string, std::string> CrashDisk::after_power_cut(const Fate& fate) 
   std::map<std::string, std::string> tree;
   tree_->collect(fate, at, "", tree);
   return tree;
+}
+
+void for_each_state(const std::string& start, const std::string& recorded_in,
+                    const std::vector<FileOperation>& log,
+                    const std::function<void(const std::map<std::string, std::string>& tree,
+                                             std::size_t done)>& check) {
+  CrashDisk disk(start);
+  std::set<std::map<std::string, std::string>> seen;
+  for (std::size_t done = 0; done <= log.size(); ++done) {
+    if (done > 0) {
+      FileOperation operation = log[done - 1];
+      operation.path = start + operation.path.substr(recorded_in.size());
+      if (operation.kind == Kind::rename)
+        operation.second = start + operation.second.substr(recorded_in.size());
+      disk.apply(operation);
+    }
+    for (const auto& fate : fates(disk.uncertain(), done)) {
+      const auto tree = disk.after_power_cut(fate);
+      if (seen.insert(tree).second || done == log.size()) check(tree, done);
+    }
+  }
 }
 
 void materialise(const std::map<std::string, std::string>& tree, const std::string& to) {

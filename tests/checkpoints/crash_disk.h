@@ -67,6 +67,15 @@ class CrashDisk {
   std::shared_ptr<Node> tree_;
 };
 
+// Every state that a power cut may leave at any point of `log`, recorded below `recorded_in`, on
+// top of what `start` holds: calls `check` with each tree (once, but always after the last
+// operation) and the number of operations before the cut. Of the uncertain things none are there,
+// all, all but one, one alone, and some at random.
+void for_each_state(const std::string& start, const std::string& recorded_in,
+                    const std::vector<FileOperation>& log,
+                    const std::function<void(const std::map<std::string, std::string>& tree,
+                                             std::size_t done)>& check);
+
 // Puts a tree into the folder `to`, which is emptied first.
 void materialise(const std::map<std::string, std::string>& tree, const std::string& to);
 

@@ -1,10 +1,7 @@
 // A power cut at any point of a save in the background: whatever subset of what was not synced
 // reached the disk, the old checkpoint or the new one loads, never a mix.
-#include <set>
-
 #include <gtest/gtest.h>
 
-#include "core/random.h"
 #include "tests/checkpoints/background.h"
 #include "tests/checkpoints/crash_disk.h"
 #include "tests/checkpoints/support.h"
@@ -15,22 +12,6 @@ namespace {
 constexpr std::uint64_t kOldSeed = 1, kNewSeed = 2;
 constexpr std::int64_t kOldStep = 10;
 
-// The ways in which `uncertain` things may have ended: none, all, all but one, one alone, and some
-// at random.
-std::vector<CrashDisk::Fate> fates(std::size_t uncertain, std::uint64_t seed) {
-  std::vector<CrashDisk::Fate> result;
-  for (const int what : {0, 1, 2}) result.push_back([what](std::size_t) { return what; });
-  for (std::size_t one = 0; one < uncertain; ++one)
-    for (const auto& [rest, single] : {std::pair{1, 0}, {0, 1}, {1, 2}})
-      result.push_back(
-          [one, rest = rest, single = single](std::size_t i) { return i == one ? single : rest; });
-  for (std::uint64_t round = 0; round < 4 * uncertain; ++round) {
-    const CounterRandom random(seed, hash_name("fate " + std::to_string(round)));
-    result.push_back([random](std::size_t i) { return static_cast<int>(random.bits(i) % 3); });
-  }
-  return result;
-}
-
 struct Found {
   std::size_t states = 0, old_ones = 0, new_ones = 0;
 };
@@ -39,47 +20,34 @@ struct Found {
 Found check_all(const std::string& start, const std::string& recorded_in,
                 const std::vector<FileOperation>& log, std::int64_t new_step,
                 const std::string& work) {
-  CrashDisk disk(start);
   Found found;
-  std::set<std::map<std::string, std::string>> seen;
-  for (std::size_t done = 0; done <= log.size(); ++done) {
-    if (done > 0) {
-      FileOperation operation = log[done - 1];
-      operation.path = start + operation.path.substr(recorded_in.size());
-      if (operation.kind == FileOperation::Kind::rename)
-        operation.second = start + operation.second.substr(recorded_in.size());
-      disk.apply(operation);
+  for_each_state(start, recorded_in, log, [&](const auto& tree, std::size_t done) {
+    const bool last = done == log.size();
+    materialise(tree, work);
+    const std::string where =
+        "after " + std::to_string(done) + " of " + std::to_string(log.size()) + " operations";
+    recover_checkpoints(FileSystem::posix(), work + "/checkpoints");
+    std::vector<std::string> refused;
+    std::string path;
+    try {
+      path = newest_checkpoint(FileSystem::posix(), work + "/checkpoints", refused);
+    } catch (const Error& error) {
+      ADD_FAILURE() << where << ": " << error.what();
+      return;
     }
-    for (const auto& fate : fates(disk.uncertain(), done)) {
-      const auto tree = disk.after_power_cut(fate);
-      const bool last = done == log.size();
-      if (!seen.insert(tree).second && !last) continue;
-      materialise(tree, work);
-      const std::string where =
-          "after " + std::to_string(done) + " of " + std::to_string(log.size()) + " operations";
-      recover_checkpoints(FileSystem::posix(), work + "/checkpoints");
-      std::vector<std::string> refused;
-      std::string path;
-      try {
-        path = newest_checkpoint(FileSystem::posix(), work + "/checkpoints", refused);
-      } catch (const Error& error) {
-        ADD_FAILURE() << where << ": " << error.what();
-        continue;
-      }
-      EXPECT_TRUE(refused.empty()) << where << ": " << refused[0];
-      if (path.empty()) {
-        ADD_FAILURE() << where << ": nothing left";
-        continue;
-      }
-      const CheckpointReader reader(path);
-      const bool is_new = holds_values(reader, kNewSeed);
-      EXPECT_TRUE(is_new || holds_values(reader, kOldSeed)) << where << ": a mix";
-      EXPECT_EQ(reader.state().step, is_new ? new_step : kOldStep) << where;
-      EXPECT_TRUE(is_new || !last) << "the save was reported, and is lost";
-      ++found.states;
-      ++(is_new ? found.new_ones : found.old_ones);
+    EXPECT_TRUE(refused.empty()) << where << ": " << refused[0];
+    if (path.empty()) {
+      ADD_FAILURE() << where << ": nothing left";
+      return;
     }
-  }
+    const CheckpointReader reader(path);
+    const bool is_new = holds_values(reader, kNewSeed);
+    EXPECT_TRUE(is_new || holds_values(reader, kOldSeed)) << where << ": a mix";
+    EXPECT_EQ(reader.state().step, is_new ? new_step : kOldStep) << where;
+    EXPECT_TRUE(is_new || !last) << "the save was reported, and is lost";
+    ++found.states;
+    ++(is_new ? found.new_ones : found.old_ones);
+  });
   return found;
 }
 

@@ -4,7 +4,11 @@
 #include <string>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "checkpoints/checkpoint.h"
+#include "checkpoints/exchange.h"
+#include "checkpoints/layout.h"
 #include "config/load.h"
 #include "model/parameter_table.h"
 #include "tests/checkpoints/support.h"
@@ -65,6 +69,50 @@ inline std::string checkpoint_of(const std::string& folder, const ModelConfig& m
     parts.push_back(
         write_part(posix(), temporary, static_cast<std::int64_t>(parts.size()), tensors, slices));
   return commit_checkpoint(posix(), folder, temporary, state, tensors, parts, tokenizer);
+}
+
+// A checkpoint of a small model of either family, exported and imported.
+class Exchange : public ::testing::TestWithParam<ModelConfig> {
+ protected:
+  Exchange()
+      : model_(GetParam()),
+        tensors_(tensors_of(model_)),
+        values_(sample_values(tensors_, 11)),
+        checkpoint_(checkpoint_of(folder_ / "run/checkpoints", model_, values_,
+                                  R"({"added_tokens": [{"id": 5, "content": "<|endoftext|>"}]})")) {
+  }
+
+  std::string export_as(TensorType type, std::int64_t shard_bytes = kDefaultShardBytes) {
+    const std::string out = folder_ / "out";
+    export_model(posix(), CheckpointReader(checkpoint_), config_of(model_), out,
+                 {type, shard_bytes, true});
+    return out;
+  }
+  std::string import_from(const std::string& folder) {
+    return import_model(posix(), folder, config_of(imported_config(folder)),
+                        tensors_of(imported_config(folder)), folder_ / "imported", "test build");
+  }
+  std::vector<float> all(const CheckpointReader& reader, CheckpointReader::Kind kind) const {
+    std::vector<float> values;
+    for (const TensorInfo& tensor : tensors_) {
+      std::vector<float> one(static_cast<std::size_t>(element_count(tensor, "test")));
+      reader.read(kind, tensor.name, 0, static_cast<std::int64_t>(one.size()), one.data());
+      values.insert(values.end(), one.begin(), one.end());
+    }
+    return values;
+  }
+
+  const TemporaryFolder folder_;
+  const ModelConfig model_;
+  const std::vector<TensorInfo> tensors_;
+  const Values values_;
+  const std::string checkpoint_;
+};
+
+// What the cases of Exchange are called.
+inline std::string name_of_case(const ::testing::TestParamInfo<ModelConfig>& each) {
+  if (each.param.kind == ModelKind::vanilla) return "vanilla";
+  return each.param.embedder == Embedder::projection ? "projecting" : "block";
 }
 
 }  // namespace tessera::checkpoints::testing

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "checkpoints/hugging_face.h"
+#include "checkpoints/import_source.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/safetensors.h"
 #include "config/load.h"
@@ -21,50 +22,10 @@ namespace {
 using Kind = CheckpointReader::Kind;
 namespace fs = std::filesystem;
 
-class Exchange : public ::testing::TestWithParam<ModelConfig> {
- protected:
-  Exchange()
-      : model_(GetParam()),
-        tensors_(tensors_of(model_)),
-        values_(sample_values(tensors_, 11)),
-        checkpoint_(checkpoint_of(folder_ / "run/checkpoints", model_, values_,
-                                  R"({"added_tokens": [{"id": 5, "content": "<|endoftext|>"}]})")) {
-  }
-
-  std::string export_as(TensorType type) {
-    const std::string out = folder_ / "out";
-    export_model(posix(), CheckpointReader(checkpoint_), config_of(model_), out, type, true);
-    return out;
-  }
-  std::string import_from(const std::string& folder) {
-    return import_model(posix(), folder, config_of(imported_config(folder)),
-                        tensors_of(imported_config(folder)), folder_ / "imported", "test build");
-  }
-  std::vector<float> all(const CheckpointReader& reader, Kind kind) const {
-    std::vector<float> values;
-    for (const TensorInfo& tensor : tensors_) {
-      std::vector<float> one(static_cast<std::size_t>(element_count(tensor, "test")));
-      reader.read(kind, tensor.name, 0, static_cast<std::int64_t>(one.size()), one.data());
-      values.insert(values.end(), one.begin(), one.end());
-    }
-    return values;
-  }
-
-  const TemporaryFolder folder_;
-  const ModelConfig model_;
-  const std::vector<TensorInfo> tensors_;
-  const Values values_;
-  const std::string checkpoint_;
-};
-
 INSTANTIATE_TEST_SUITE_P(All, Exchange,
                          ::testing::Values(small(ModelKind::vanilla), small(ModelKind::block),
                                            small_projecting()),
-                         [](const auto& each) {
-                           return each.param.kind == ModelKind::vanilla         ? "vanilla"
-                                  : each.param.embedder == Embedder::projection ? "projecting"
-                                                                                : "block";
-                         });
+                         name_of_case);
 
 TEST_P(Exchange, ThereAndBackKeepsEveryBit) {
   const std::string out = export_as(TensorType::f32);
@@ -110,7 +71,8 @@ TEST_P(Exchange, AFilledFolderIsRefusedUnlessForced) {
   write_bytes(folder_ / "full/mine.txt", "mine");
   const CheckpointReader reader(checkpoint_);
   const auto run = [&](bool force) {
-    export_model(posix(), reader, config_of(model_), folder_ / "full", TensorType::f32, force);
+    export_model(posix(), reader, config_of(model_), folder_ / "full",
+                 {TensorType::f32, kDefaultShardBytes, force});
   };
   message_of(Category::config, [&] { run(false); });
   EXPECT_EQ(posix().list(folder_ / "full"), std::vector<std::string>{"mine.txt"});
@@ -123,8 +85,7 @@ TEST_P(Exchange, AConfigurationOfAnotherModelIsRefused) {
   Config other = config_of(model_);
   other.model.vocab += 1;
   const CheckpointReader reader(checkpoint_);
-  message_of(Category::data,
-             [&] { export_model(posix(), reader, other, folder_ / "o", TensorType::f32, false); });
+  message_of(Category::data, [&] { export_model(posix(), reader, other, folder_ / "o", {}); });
   const std::string out = export_as(TensorType::f32);
   const std::string message = message_of(Category::data, [&] {
     import_model(posix(), out, other, tensors_of(other.model), folder_ / "imported", "");
@@ -154,108 +115,110 @@ TEST_P(Exchange, AConfigurationOfAnotherModelIsRefused) {
   EXPECT_FALSE(posix().exists(folder_ / "imported/checkpoints"));
 }
 
-// Splits the exported file in two shards with an index, as Hugging Face does, adds the buffers that
-// older versions saved, and stores one shard as bf16.
-class Shards {
- public:
-  Shards(const std::string& from, const std::string& to) : to_(to) {
-    fs::create_directories(to);
-    fs::copy(from + "/config.json", to + "/config.json");
-    const SafetensorsReader all(from + "/model.safetensors");
-    std::size_t i = 0;
-    for (const TensorEntry& entry : all.tensors()) (i++ % 2 ? odd_ : even_).push_back(entry);
-    write(all, even_, "model-00001-of-00002.safetensors", TensorType::f32, true);
-    write(all, odd_, "model-00002-of-00002.safetensors", TensorType::bf16, false);
-    save_index();
-  }
-  void save_index() const {
-    write_bytes(to_ + "/model.safetensors.index.json",
-                Json({{"metadata", {{"total_size", 1}}}, {"weight_map", map}}).dump());
-  }
-  Json map;
-
- private:
-  void write(const SafetensorsReader& all, const std::vector<TensorEntry>& entries,
-             const std::string& name, TensorType type, bool buffers) {
-    SafetensorsWriter writer(posix(), to_ + "/" + name);
-    for (const TensorEntry& entry : entries) {
-      writer.declare(entry.name, type, entry.shape);
-      map[entry.name] = name;
-    }
-    if (buffers) {
-      for (const char* buffer :
-           {"gpt_neox.layers.0.attention.bias", "gpt_neox.layers.1.attention.masked_bias",
-            "gpt_neox.layers.0.attention.rotary_emb.inv_freq", "gpt_neox.rotary_emb.inv_freq",
-            "block_decoder.gpt_neox.embed_in.weight"}) {
-        writer.declare(buffer, TensorType::u8, {3});
-        map[buffer] = name;
-      }
-    }
-    for (const TensorEntry& entry : entries) {
-      std::vector<float> values(static_cast<std::size_t>(entry.count()));
-      all.read_floats(entry, 0, entry.count(), values.data());
-      for (const float value : values) {
-        const std::uint16_t brain = float_to_bf16(value);
-        if (type == TensorType::bf16)
-          writer.append(&brain, 2);
-        else
-          writer.append(&value, 4);
-      }
-    }
-    if (buffers) writer.append("123123123123123", 15);
-    writer.finish();
-  }
-
-  std::string to_;
-  std::vector<TensorEntry> even_, odd_;
-};
-
-TEST_P(Exchange, ShardsAndOldBuffersAreRead) {
-  const Shards shards(export_as(TensorType::f32), folder_ / "shards");
-  const CheckpointReader reader(import_from(folder_ / "shards"));
-  for (const TensorInfo& tensor : tensors_) {
-    std::vector<float> mine(static_cast<std::size_t>(element_count(tensor, "test")));
-    std::vector<float> theirs = mine;
-    reader.read(Kind::param, tensor.name, 0, static_cast<std::int64_t>(mine.size()), mine.data());
-    CheckpointReader(checkpoint_)
-        .read(Kind::param, tensor.name, 0, static_cast<std::int64_t>(theirs.size()), theirs.data());
-    const bool rounded = shards.map.at(tensor.name) == "model-00002-of-00002.safetensors";
-    for (std::size_t i = 0; i < mine.size(); ++i)
-      ASSERT_EQ(mine[i], rounded ? bf16_to_float(float_to_bf16(theirs[i])) : theirs[i]);
-  }
-  EXPECT_EQ(reader.tokenizer_json(), "");
+// A foreign file of `tensors` whose elements take all bit patterns of a 16-bit type in turn.
+void write_all_patterns(const std::string& path, const std::vector<TensorInfo>& tensors,
+                        TensorType type) {
+  SafetensorsWriter writer(posix(), path);
+  for (const TensorInfo& tensor : tensors) writer.declare(tensor.name, type, tensor.shape);
+  std::uint16_t pattern = 0;
+  for (const TensorInfo& tensor : tensors)
+    for (std::int64_t i = 0; i < element_count(tensor, "test"); ++i, ++pattern)
+      writer.append(&pattern, sizeof pattern);
+  writer.finish();
 }
 
-TEST_P(Exchange, IndexesThatLieAreRefused) {
-  Shards shards(export_as(TensorType::f32), folder_ / "shards");
-  const Json good = shards.map;
-  const std::string first = tensors_[0].name;
-  const auto refused = [&](const std::string& expected) {
-    shards.save_index();
-    const std::string message =
-        message_of(Category::data, [&] { import_from(folder_ / "shards"); });
-    EXPECT_NE(message.find(expected), std::string::npos) << message;
-    shards.map = good;
-  };
-  for (const char* path : {"../secret.safetensors", "/etc/passwd", "a/b.safetensors", "..", ""}) {
-    shards.map[first] = path;
-    refused("is not a plain file name");
+TEST_P(Exchange, EverySixteenBitValueComesBackAsItWas) {
+  ModelConfig model = model_;
+  model.vocab = 2800;  // so that the tensors hold every pattern
+  const auto tensors = tensors_of(model);
+  ASSERT_GT(total_elements(tensors), 65536);
+  for (const auto& [type, infinity, quiet] :
+       {std::tuple{TensorType::bf16, 0x7f80, 0x40}, {TensorType::f16, 0x7c00, 0x200}}) {
+    const std::string foreign = folder_ / "foreign", out = folder_ / "again";
+    fs::create_directories(foreign);
+    write_all_patterns(foreign + "/model.safetensors", tensors, type);
+    write_bytes(foreign + "/config.json", hugging_face_config(model, type, 0).dump());
+    const CheckpointReader reader(import_from(foreign));
+    export_model(posix(), reader, config_of(model), out, {type, 50'000, true});
+    const ImportSource source(out);
+    EXPECT_GT(source.files().size(), 1u);
+    std::uint16_t pattern = 0;
+    for (const TensorInfo& tensor : tensors) {
+      const auto& from = source.tensors().at(tensor.name);
+      ASSERT_EQ(from.entry->type, type);
+      const auto* found = static_cast<const std::uint16_t*>(from.file->bytes(*from.entry));
+      for (std::int64_t i = 0; i < from.entry->count(); ++i, ++pattern) {
+        const bool nan = (pattern & 0x7fff) > infinity;  // becomes a quiet one
+        ASSERT_EQ(found[i], nan ? pattern | quiet : pattern) << tensor.name << " " << i;
+      }
+    }
+    fs::remove_all(folder_ / "imported");
   }
-  shards.map[first] = 3;
-  refused("is not a plain file name");
-  shards.map[first] = good.at(first) == "model-00001-of-00002.safetensors"
-                          ? "model-00002-of-00002.safetensors"
-                          : "model-00001-of-00002.safetensors";
-  refused("does not place tensor");
-  shards.map.erase(first);
-  refused("does not place tensor");
-  shards.map["absent.weight"] = good.at(first);
-  refused("lacks tensor \"absent.weight\"");
-  shards.map = Json::array();
-  refused("\"weight_map\" is not an object");
-  fs::remove(folder_ / "shards/model-00002-of-00002.safetensors");
-  shards.save_index();
-  message_of(Category::io, [&] { import_from(folder_ / "shards"); });
+}
+
+// The names of a published checkpoint: one layer of each stack, and the table that nothing reads.
+TEST(PublishedBlockTransformer, ComesInWithItsDeadTableAndGoesOutWithout) {
+  const TemporaryFolder folder;
+  ModelConfig model = small(ModelKind::block);
+  model.block_layers = 1;
+  std::vector<TensorInfo> published = {{"embedder.embeddings.weight", {31, 8}},
+                                       {"block_decoder.gpt_neox.embed_in.weight", {31, 24}},
+                                       {"token_decoder.expansion_layer.weight", {48, 24, 1}},
+                                       {"token_decoder.expansion_layer.bias", {48}},
+                                       {"token_decoder.gpt_neox.embed_in.weight", {31, 24}},
+                                       {"token_decoder.embed_out.weight", {31, 24}}};
+  for (const std::string decoder : {"block_decoder.gpt_neox.", "token_decoder.gpt_neox."}) {
+    const std::string layer = decoder + "layers.0.";
+    for (const auto& [name, shape] : std::vector<std::pair<std::string, std::vector<std::int64_t>>>{
+             {layer + "input_layernorm", {24}},
+             {layer + "post_attention_layernorm", {24}},
+             {layer + "attention.query_key_value", {72, 24}},
+             {layer + "attention.dense", {24, 24}},
+             {layer + "mlp.dense_h_to_4h", {96, 24}},
+             {layer + "mlp.dense_4h_to_h", {24, 96}},
+             {decoder + "final_layer_norm", {24}}}) {
+      published.push_back({name + ".weight", shape});
+      published.push_back({name + ".bias", {shape[0]}});
+    }
+  }
+  for (const TensorType type : {TensorType::f32, TensorType::bf16}) {
+    const std::string from = folder / "published", out = folder / "out";
+    fs::create_directories(from);
+    const Values values = sample_values(published, 5);
+    SafetensorsWriter writer(posix(), from + "/model.safetensors");
+    for (const TensorInfo& tensor : published) writer.declare(tensor.name, type, tensor.shape);
+    for (const float value : values.param) {
+      const std::uint16_t brain = float_to_bf16(value);
+      if (type == TensorType::bf16)
+        writer.append(&brain, 2);
+      else
+        writer.append(&value, 4);
+    }
+    writer.finish();
+    // No configuration that Tessera reads: the caller describes the model.
+    const Config config = config_of(model);
+    const CheckpointReader reader(
+        import_model(posix(), from, config, tensors_of(model), folder / "run", ""));
+    export_model(posix(), reader, config, out, {.type = type, .force = true});
+    const SafetensorsReader before(from + "/model.safetensors"), after(out + "/model.safetensors");
+    EXPECT_EQ(after.tensors().size(), published.size() - 1);
+    for (const TensorInfo& tensor : published) {
+      const TensorEntry* found = after.find(tensor.name);
+      const TensorEntry* wanted = before.find(tensor.name);
+      if (tensor.name == "block_decoder.gpt_neox.embed_in.weight") {
+        EXPECT_EQ(found, nullptr);
+        continue;
+      }
+      ASSERT_TRUE(found) << tensor.name;
+      EXPECT_EQ(found->type, type);
+      EXPECT_EQ(found->shape, tensor.shape);
+      EXPECT_EQ(std::memcmp(after.bytes(*found), before.bytes(*wanted),
+                            static_cast<std::size_t>(wanted->bytes)),
+                0)
+          << tensor.name;
+    }
+    fs::remove_all(folder / "run");
+  }
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 
 #include "checkpoints/checkpoint.h"
-#include "checkpoints/exchange.h"
 #include "checkpoints/names.h"
 #include "tests/checkpoints/faulty_files.h"
 #include "tests/checkpoints/support.h"
@@ -182,44 +181,6 @@ TEST(FaultsOfTheFirstSave, NothingOrTheWholeCheckpoint) {
     }
   }
   EXPECT_TRUE(seen);
-}
-
-// An export that is cut off describes no model, so nothing mistakes it for a whole one.
-TEST(FaultsOfExports, AnExportThatIsCutOffDescribesNoModelOrIsWhole) {
-  const TemporaryFolder folder;
-  const CheckpointReader reader(
-      write_checkpoint(FileSystem::posix(), folder / "checkpoints", 1, 1, 1));
-  Config config;
-  config.model.kind = ModelKind::vanilla;
-  config.model.vocab = 31;
-  config.model.width = 5;
-  const std::string work = folder / "work", out = work + "/out";
-  bool done = false;
-  for (long n = 1; !done; ++n) {
-    fs::remove_all(work);
-    fs::create_directories(out);
-    for (const char* old : {"model.safetensors", "config.json", "tessera.json"})
-      write_bytes(out + "/" + old, "old");
-    FaultyFiles files(work);
-    files.kill_at(n);
-    try {
-      export_model(files, reader, config, out, TensorType::f32, true);
-      done = true;
-    } catch (const Killed&) {
-    }
-    const bool untouched = read_bytes(out + "/model.safetensors") == "old";
-    if (!untouched) {
-      EXPECT_EQ(SafetensorsReader(out + "/model.safetensors").tensors().size(), 5u);
-    }
-    for (const char* name : {"config.json", "tessera.json"}) {
-      if (!FileSystem::posix().exists(out + "/" + name)) continue;
-      EXPECT_EQ(read_bytes(out + "/" + name) == "old", untouched) << name << ", call " << n;
-    }
-    if (!untouched && describes_model(out)) {
-      EXPECT_EQ(imported_config(out).vocab, 31);
-    }
-    EXPECT_TRUE(!done || FileSystem::posix().exists(out + "/tessera.json"));
-  }
 }
 
 }  // namespace

@@ -223,10 +223,9 @@ TEST_F(Uptrain, TakesRunsCheckpointsAndExportsAlike) {
   };
   const auto expected = values(run);
   const Config vanilla = config_of(vanilla_of(4));
-  export_model(posix(), CheckpointReader(checkpoint), vanilla, folder_ / "f32", TensorType::f32,
-               false);
-  export_model(posix(), CheckpointReader(checkpoint), vanilla, folder_ / "bf16", TensorType::bf16,
-               false);
+  export_model(posix(), CheckpointReader(checkpoint), vanilla, folder_ / "f32", {});
+  export_model(posix(), CheckpointReader(checkpoint), vanilla, folder_ / "bf16",
+               {.type = TensorType::bf16});
   EXPECT_EQ(values(checkpoint + "/"), expected);
   EXPECT_EQ(values(folder_ / "f32"), expected);
   const auto narrow = values(folder_ / "bf16");
@@ -303,7 +302,7 @@ TEST_F(Uptrain, SourcesThatAreNoVanillaModelAreRefused) {
   // Safetensors alone do not say how many heads there are.
   const std::string run = vanilla_run(vanilla_of(2));
   const CheckpointReader reader(run + "/checkpoints/step-00000042");
-  export_model(posix(), reader, config_of(vanilla_of(2)), folder_ / "out", TensorType::f32, false);
+  export_model(posix(), reader, config_of(vanilla_of(2)), folder_ / "out", {});
   for (const char* name : {"/tessera.json", "/config.json"})
     posix().remove_all((folder_ / "out") + name);
   refused(folder_ / "out", Category::config, "which say how many heads the model has");

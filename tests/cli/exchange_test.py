@@ -106,6 +106,103 @@ class Exchange(unittest.TestCase):
             top = b''.join(content[i + 2:i + 4] for i in range(0, len(content), 4))  # exact here
             self.assertEqual(halves[name], ('BF16', shape, top))
 
+    def test_shards_there_and_back(self):
+        self.imported()
+        self.good('export', 'runs/kept', '--out', 'out')
+        text = self.good('export', 'runs/kept', '--out', 'out', '--force', '--max-shard-size', '2KB')
+        self.assertIn('shards', text)
+        said = json.loads(self.good('export', 'runs/kept', '--out', 'out/', '--force', '--max-shard-size', '1500', '--json'))
+        shards = sorted((self.where / 'out').glob('model*.safetensors'))
+        self.assertEqual([s.name for s in shards],
+                         [f'model-{n + 1:05}-of-{len(shards):05}.safetensors' for n in range(len(shards))])
+        self.assertEqual((said['files'], said['bytes']), (len(shards), sum(s.stat().st_size for s in shards)))
+        self.assertGreater(len(shards), 3)
+        index = json.loads((self.where / 'out/model.safetensors.index.json').read_text())
+        found = {}
+        for shard in shards:
+            tensors = read_safetensors(shard)
+            self.assertTrue(all(index['weight_map'][name] == shard.name for name in tensors))
+            self.assertTrue(len(tensors) == 1 or sum(len(c) for _, _, c in tensors.values()) <= 1500)
+            found.update(tensors)
+        self.assertEqual(found, self.tensors)
+        self.assertEqual(index['metadata']['total_size'], sum(len(c) for _, _, c in self.tensors.values()))
+        # What inspect says of it, by its folder and by its index.
+        for path in ('out', 'out/model.safetensors.index.json', 'out/tessera.json'):
+            seen = json.loads(self.good('inspect', path, '--json'))
+            self.assertEqual([f['file'] for f in seen['files']], [s.name for s in shards])
+            self.assertEqual((seen['kind'], seen['bytes'], seen['step']), ('export', said['bytes'], 0))
+            self.assertEqual({x['name'] for x in seen['tensors']}, set(shapes()))
+            self.assertTrue(seen['tokenizer'])
+        self.assertIn(f'in {len(shards)} shards', self.good('inspect', 'out'))
+        again = json.loads(self.good('import', 'out', '--run', 'again', '--json'))
+        self.good('export', again['run'], '--out', 'single')
+        self.assertEqual(read_safetensors(self.where / 'single/model.safetensors'), self.tensors)
+        # And over it a single file: nothing of the shards is left.
+        self.good('export', 'runs/kept', '--out', 'out', '--force')
+        self.assertEqual(sorted(f.name for f in (self.where / 'out').iterdir()),
+                         ['config.json', 'model.safetensors', 'tessera.json', 'tokenizer.json'])
+
+    def test_shards_that_are_refused(self):
+        self.imported()
+        for size in ('0', '-5', '5XB', 'many', '99999999TB'):
+            result = t.run('export', 'runs/kept', '--out', 'no', '--max-shard-size', size, cwd=self.where)
+            self.assertEqual(result.returncode, 64, size)
+            self.assertIn('--max-shard-size', result.stderr)
+        self.assertFalse((self.where / 'no').exists())
+        self.bad(64, 'holds a checkpoint', 'export', 'runs/kept', '--out', 'runs/kept/checkpoints/step-00000000', '--force')
+        self.good('export', 'runs/kept', '--out', 'out', '--max-shard-size', '1500')
+        index = self.where / 'out/model.safetensors.index.json'
+        text = index.read_text()
+        index.unlink()
+        self.bad(65, 'one shard of several, but no model.safetensors.index.json', 'import', 'out', '--run', 'x')
+        self.bad(65, 'one shard of several', 'inspect', 'out')
+        index.write_text(text)
+        shard = sorted((self.where / 'out').glob('model-*'))[1]
+        content = shard.read_bytes()
+        shard.unlink()
+        self.bad(65, f'{shard.name}: is missing', 'import', 'out', '--run', 'x')
+        shard.write_bytes(content[:-1])
+        self.bad(65, 'truncated or damaged', 'inspect', index)
+        shard.write_bytes(content)
+        (self.where / 'out/model.safetensors').write_bytes(content)
+        self.bad(65, 'holds both', 'import', 'out', '--run', 'x')
+        (self.where / 'out/model.safetensors').unlink()
+        # Tensors of another model than the one described: inspect says so, and what it found.
+        own = self.where / 'out/tessera.json'
+        own.write_text(own.read_text().replace('"layers": 2', '"layers": 3'))
+        self.bad(65, 'missing: gpt_neox.layers.2.', 'inspect', 'out')
+        self.assertFalse((self.where / 'runs/x/checkpoints/step-00000000').exists())
+
+    def test_requests_of_token_ids(self):
+        """Any split of the same ids gives the same sum; what does not fit is refused by file and line."""
+        self.write_config()
+        (self.source / 'tokenizer.json').unlink()
+        self.imported()
+        requests, items = self.where / 'requests.jsonl', self.where / 'items.jsonl'
+        ids = [3, 1, 4, 1, 5, 9, 2, 6]
+        requests.write_text(''.join(json.dumps({'context': ids[:n], 'continuation': ids[n:]}) + '\n' for n in (1, 3)) +
+                            json.dumps({'context': ids[:1], 'continuation': ids[1:3], 'note': 'left alone'}) + '\n')
+        said = json.loads(self.good('eval', 'runs/kept', '--requests', requests, '--items', items, '--json'))
+        found = [json.loads(line) for line in items.read_text().splitlines()]
+        self.assertEqual([x['scored'] for x in found], [7, 5, 2])
+        whole, end, begin = (x['log_likelihood'] for x in found)
+        self.assertLess(whole, -7)
+        self.assertAlmostEqual(whole, end + begin, 4)
+        self.assertAlmostEqual(said['loss'], -(whole + end + begin) / 14, 6)
+        self.assertEqual(said['items'], 3)
+        again = self.where / 'again.jsonl'
+        self.good('eval', 'runs/kept', '--requests', items, '--items', again)  # items are requests
+        self.assertEqual([json.loads(x)['log_likelihood'] for x in again.read_text().splitlines()], [whole, end, begin])
+        for text, fragment in (('{"context": [1]}', '"continuation" must be a list'), ('[1]', 'a JSON object'),
+                               ('{"context": [], "continuation": [1]}', '"context" has no tokens'),
+                               ('{"context": [1], "continuation": [20]}', 'token 20 lies outside'),
+                               ('{"context": [1], "continuation": [1.5]}', 'whole numbers'), ('', 'no requests')):
+            requests.write_text('{"context": [1], "continuation": [2]}\n' + text + '\n' if text else text)
+            self.bad(65, fragment, 'eval', 'runs/kept', '--requests', requests)
+            if text:
+                self.bad(65, 'requests.jsonl:2', 'eval', 'runs/kept', '--requests', requests)
+        self.bad(74, 'absent.jsonl', 'eval', 'runs/kept', '--requests', 'absent.jsonl')
+
     def test_inspect_says_what_is_there(self):
         self.imported()
         run = json.loads(self.good('inspect', 'runs/kept', '--verify', '--json'))

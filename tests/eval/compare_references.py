@@ -9,12 +9,12 @@ model (--reference: class Config and build(), parameters by their published name
 Requests are built anew from DATA by the harness's rules with Hugging Face's tokenizers; ids must be
 equal, sums within 1e-3, arg-max flags equal. Needs torch and, for vanilla models, transformers: ends
 with 77 (skipped) where they are missing."""
-import argparse, gzip, importlib.util, json, pathlib, sys
+import argparse, gzip, json, pathlib, sys
 
 try:
     import torch
     import tokenizers
-    from safetensors.torch import load_file
+    from reference_models import Block, Vanilla
 except ImportError as missing:
     print(f'skipped: {missing}')
     sys.exit(77)
@@ -44,44 +44,6 @@ def encode_pair(encode, context, continuation):
         context, continuation = context[:-blanks], context[-blanks:] + continuation
     whole, start = encode(context + continuation), len(encode(context))
     return whole[:start], whole[start:]
-
-
-class Vanilla:
-    def __init__(self, folder, device):
-        from transformers import GPTNeoXForCausalLM
-        self.model = GPTNeoXForCausalLM.from_pretrained(folder).float().to(device).eval()
-        self.device, self.context = device, self.model.config.max_position_embeddings
-
-    def __call__(self, context, continuation):
-        whole = (context + continuation)[-(self.context + 1):]
-        logits = self.model(torch.tensor([whole[:-1]], device=self.device)).logits[0].double()
-        return logits[-len(continuation):], continuation
-
-
-class Block:
-    def __init__(self, folder, device, reference, padding):
-        spec = importlib.util.spec_from_file_location('reference', reference)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules['reference'] = module
-        spec.loader.exec_module(module)
-        tensors = load_file(folder / 'model.safetensors')
-        c = json.loads((folder / 'config.json').read_text())
-        self.c = module.Config(
-            vocab=c['vocab_size'], width=c['hidden_size'], heads=c['num_attention_heads'],
-            block_layers=c['block_layers'], token_layers=c['token_layers'], block_length=c['block_length'],
-            prefix=c['prefix'], rotary_pct=c['rotary_pct'], projection=c.get('embedder') == 'projection')
-        self.model = module.build(self.c).to(device).float().eval()
-        self.model.load_state_dict(tensors)
-        self.device, self.pad = device, padding == 'pad'
-
-    def __call__(self, context, continuation):
-        L = self.c.block_length
-        ids = [0] * (L - 1 if self.pad else 0) + context + continuation
-        size = len(ids)
-        ids = ids + [0] * (-size % L)
-        logits = self.model.logits(torch.tensor([ids], device=self.device)).flatten(0, 1).double()  # tokens L, L + 1, ...
-        begin = max(L, size - len(continuation))
-        return logits[begin - L:size - L], ids[begin:size]
 
 
 def main():
