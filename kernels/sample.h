@@ -6,8 +6,8 @@
 //   smaller ids), cut to the fewest likeliest whose share reaches top_p (at least one); then the
 //   first id, in order of ids, at which the sum of w exceeds u sum w, where u is
 //   CounterRandom(seed, prompts[r]).uniform(produced[r]): the choice depends on nothing beside.
-// w is counted in whole units (kernels/sample_weight.h), so that sums are exact in any order and the
-// choice is the same on every backend. A NaN counts as -inf.
+// w is counted in whole units (kernels/sample_weight.h), so that sums are exact in any order and
+// the choice is the same on every backend. A NaN counts as -inf.
 //
 // forced[r * forced_stride] >= 0 takes that token instead. Then, for token t of row r:
 //   tokens[r * token_stride] = t;  positions[r] += 1 (where given);

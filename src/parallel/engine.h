@@ -54,7 +54,8 @@ struct EngineOptions {
   bool staged = false;               // CUDA: exchange through host memory and MPI instead of NCCL
   std::int64_t bucket_elements = 0;  // 0 = as configured
   // For tests: what is put around the transport that joins the replicas of a stage.
-  std::function<std::unique_ptr<comm::Transport>(std::unique_ptr<comm::Transport>)> around_replicas{};
+  std::function<std::unique_ptr<comm::Transport>(std::unique_ptr<comm::Transport>)>
+      around_replicas{};
 };
 
 class Engine {

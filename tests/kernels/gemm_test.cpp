@@ -43,7 +43,8 @@ void check_gemm(const Size& size, bool ta, bool tb, T alpha, T beta) {
   g.a = a.data(), g.lda = lda, g.b = b.data(), g.ldb = ldb, g.c = c.data(), g.ldc = ldc;
   g.alpha = alpha, g.beta = beta;
   gemm(Queue{}, g);
-  expect_near(c, expected, 2 * tolerance<T>(k),
+  // Twice for alpha, and half as much again: oneDNN without AVX-512 adds all k terms one by one.
+  expect_near(c, expected, 3 * tolerance<T>(k),
               std::to_string(m) + " x " + std::to_string(n) + " x " + std::to_string(k));
 }
 

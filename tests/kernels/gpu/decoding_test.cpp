@@ -248,7 +248,8 @@ TYPED_TEST(DecodingGpu, SampleCutsAmongEqualsAndInLongRows) {
         c.rows = 2, c.vocab = c.stride = vocab;
         const Values<T> values(c.rows * vocab, 9, 1);
         std::vector<double> logits;
-        for (const double z : values.as_double) logits.push_back(std::floor(z * distinct) / distinct);
+        for (const double z : values.as_double)
+          logits.push_back(std::floor(z * distinct) / distinct);
         if (distinct == 1) logits.assign(logits.size(), -1.5);
         c.logits = typed<T>(logits);
         c.temperature = temperature, c.top_k = top_k, c.top_p = top_p;
