@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/text.h"
 #include "model/parameter_table.h"
+#include "train/load.h"
 
 namespace tessera::cli {
 namespace {
@@ -87,10 +88,7 @@ void describe_model(const std::string& folder, const checkpoints::ImportSource& 
                    with_commas(origin->tokens) + " tokens\n";
   }
   try {
-    std::vector<checkpoints::TensorInfo> wanted;
-    const model::ParameterTable table = model::parameter_table(model);
-    for (const model::Parameter& p : table.parameters()) wanted.push_back({p.name, p.shape});
-    source.require(wanted);
+    source.require(train::tensor_infos(model::parameter_table(model)));
   } catch (const Error& error) {
     result.problems.push_back(error.what());
     result.text += std::string("  problem: ") + error.what() + "\n";

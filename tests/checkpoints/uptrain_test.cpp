@@ -227,7 +227,11 @@ TEST_F(Uptrain, TakesRunsCheckpointsAndExportsAlike) {
   export_model(posix(), CheckpointReader(checkpoint), vanilla, folder_ / "bf16",
                {.type = TensorType::bf16});
   EXPECT_EQ(values(checkpoint + "/"), expected);
+  export_model(posix(), CheckpointReader(checkpoint), vanilla, folder_ / "shards",
+               {.shard_bytes = 4000});
+  EXPECT_TRUE(posix().exists((folder_ / "shards/") + kShardIndexFile));
   EXPECT_EQ(values(folder_ / "f32"), expected);
+  EXPECT_EQ(values(folder_ / "shards"), expected);
   const auto narrow = values(folder_ / "bf16");
   std::int64_t rounded = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {

@@ -171,12 +171,13 @@ class Exports(unittest.TestCase):
     # --- block ----------------------------------------------------------------------------------
     def test_blocks_against_the_reference(self):
         module, vocab = load_reference(), 101
-        for length, prefix in ((4, 2), (3, 1), (1, 3)):
-            name = f'L{length}P{prefix}'
+        for length, prefix, embedder in ((4, 2, 'concat'), (3, 1, 'concat'), (1, 3, 'concat'), (4, 1, 'projection'),
+                                         (3, 2, 'projection')):
+            name = f'L{length}P{prefix}{embedder}'
             model = spread_out(module.build(module.Config(
                 vocab=vocab, width=SHAPE['width'], heads=SHAPE['heads'], block_layers=2, token_layers=2,
                 block_length=length, prefix=prefix, rotary_pct=SHAPE['rotary_pct'], rotary_base=SHAPE['rotary_base'],
-                eps=SHAPE['eps'], ffn_mult=SHAPE['ffn_mult'])))
+                eps=SHAPE['eps'], ffn_mult=SHAPE['ffn_mult'], projection=embedder == 'projection')))
             saved = self.where / name
             saved.mkdir()
             published = {k: v.contiguous() for k, v in model.state_dict().items()}
@@ -184,7 +185,8 @@ class Exports(unittest.TestCase):
             save_file({**published, **dead}, saved / 'model.safetensors')
             (self.where / 'config.yaml').write_text('\n'.join([
                 f'run: {{name: {name}}}', f'model: {{kind: block, vocab: {vocab}, block_layers: 2, token_layers: 2, '
-                f'block_length: {length}, prefix: {prefix}, ' + ', '.join(f'{k}: {v}' for k, v in SHAPE.items()) + '}',
+                f'block_length: {length}, prefix: {prefix}, embedder: {embedder}, ' +
+                ', '.join(f'{k}: {v}' for k, v in SHAPE.items()) + '}',
                 'train: {steps: 10, global_batch: 4, micro_batch: 2}', 'optimizer: {warmup: 1}']))
             self.good('import', saved, self.where / 'config.yaml')
             run, out = self.where / 'runs' / name, self.where / (name + '-out')
@@ -192,8 +194,8 @@ class Exports(unittest.TestCase):
             self.assertFalse((out / 'model.safetensors').exists())
             same_bits(tensors_of(out), published)
             for padding in ('no-pad', 'pad'):
-                self.compare(f'block, L_B {length}, prefix {prefix}, {padding}', run, Block(out, padding=padding), vocab,
-                             padding)
+                self.compare(f'block, L_B {length}, prefix {prefix}, {embedder}, {padding}', run,
+                             Block(out, padding=padding), vocab, padding)
 
     def test_a_trained_block_model_in_16_bits(self):
         run, out = self.trained('block'), self.where / 'bf16'
