@@ -1,4 +1,4 @@
-"""A clone stays small and stands alone: no big files, no paths of one machine."""
+"""A clone stays small and stands alone: no big files, no paths of one machine; and no marks of an unfinished merge."""
 import pathlib
 import re
 
@@ -8,6 +8,7 @@ LIMIT = 7_500_000  # bytes; the bundled training text is the one large file
 # Written in pieces, so that this file passes its own check.
 FOREIGN = re.compile(r"(?<![\w.-])(\.\./" + r"shared(?=/(?:data|docs|golden|hooks|reference|tools)\b)"
                      r"|/wor" + r"k/|/roo" + r"t/|/home/\w)")
+MERGE = re.compile("<" * 7 + " |" + ">" * 7 + " ")
 BINARY_SUFFIXES = {".zst", ".gz", ".safetensors", ".h5", ".png", ".bin", ".pdf"}
 
 
@@ -23,6 +24,8 @@ def check(root):
             match = FOREIGN.search(line)
             if match:
                 complaints.append(f"{path}:{number}: {match.group(1)} is a path of one machine")
+            if MERGE.match(line):
+                complaints.append(f"{path}:{number}: a mark of an unfinished merge")
     return complaints
 
 

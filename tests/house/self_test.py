@@ -122,9 +122,10 @@ class HouseTest(unittest.TestCase):
     def test_contents(self):
         self.expect(contents.check, {"data/big.txt": "x" * (contents.LIMIT + 1),
                                      "tests/a.cpp": 'const char* p = "../' + 'shared/golden";\n',
-                                     "launch/a.sh": "cd /wor" + "k/main\n"},
+                                     "launch/a.sh": "cd /wor" + "k/main\n",
+                                     "docs/a.md": "# A\n" + "<" * 7 + " HEAD\n"},
                     "data/big.txt:1: 7,500,001 bytes", "tests/a.cpp:1: ../sha" + "red is a path",
-                    "launch/a.sh:1: /wor" + "k/ is a path")
+                    "launch/a.sh:1: /wor" + "k/ is a path", "docs/a.md:2: a mark of an unfinished merge")
 
     def test_format(self):
         program, instead = format_check.find_program()
