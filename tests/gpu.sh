@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every GPU test and the benchmarks in one go, within 8 minutes, on a machine with a GPU:
+# Every GPU test and the benchmarks in one go, within 10 minutes, on a machine with a GPU:
 #   tests/gpu.sh [BUNDLE_DIR]     programs of launch/bundle.sh, else those of build/release
 # Logs go to $TESSERA_GPU_REPORT (build/gpu-report). TESSERA_GPU_SANITIZE=1 also runs
 # compute-sanitizer (memcheck, racecheck) over small configurations; TESSERA_GPU_BENCH=0 leaves the
@@ -38,7 +38,7 @@ mkdir -p "$report"
 rm -f "$report"/*.log "$report"/*.txt
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}" # CPU references of several ranks at once
 export TESSERA_GOLDEN_DIR="${TESSERA_GOLDEN_DIR:-$root/tests/golden}" TESSERA_PROGRESS=0 GTEST_COLOR=no
-deadline=480 # seconds for everything
+deadline=590 # seconds for everything
 failed=0
 
 row() { printf '  %-28s %-24s %8s\n' "$@" | tee -a "$report/summary.txt"; }
@@ -91,8 +91,12 @@ for program in "${tests[@]}"; do
   case "$name" in
     comm | layout) # ranks: one, two that share a GPU (through host memory), one a GPU (NCCL)
       run "$name" 60 mpirun -np 1 "$program"
-      run "$name-shared" 90 env CUDA_VISIBLE_DEVICES=0 mpirun --oversubscribe -np 2 "$program"
-      if [ "$gpus" -gt 1 ]; then run "$name-ranks" 90 mpirun -np "$gpus" "$program"; fi
+      # With several GPUs host memory is left to fp32: all of layout takes three minutes on two H200s.
+      some='*'
+      if [ "$gpus" -gt 1 ] && [ "$name" = layout ]; then some='*Fp32*'; fi
+      run "$name-shared" 120 env CUDA_VISIBLE_DEVICES=0 mpirun --oversubscribe -np 2 "$program" \
+        --gtest_filter="$some"
+      if [ "$gpus" -gt 1 ]; then run "$name-ranks" 240 mpirun -np "$gpus" "$program"; fi
       ;;
     *) run "$name" 150 "$program" ;;
   esac
@@ -150,7 +154,7 @@ if [ "${TESSERA_GPU_BENCH:-1}" = 1 ]; then
     done
     for config in vanilla_410m block_420m; do
       ranks "stages-$config" "configs/bench/$config.yaml" "parallel.pipeline=$gpus" \
-        train.global_batch=64 train.micro_batch=8
+        train.global_batch=64 train.micro_batch=8 parallel.schedule=eager_1f1b
     done
   fi
 fi
