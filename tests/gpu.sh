@@ -3,7 +3,7 @@
 #   tests/gpu.sh [BUNDLE_DIR]     programs of launch/bundle.sh, else those of build/release
 # Logs go to $TESSERA_GPU_REPORT (build/gpu-report). TESSERA_GPU_SANITIZE=1 also runs
 # compute-sanitizer (memcheck, racecheck) over small configurations; TESSERA_GPU_BENCH=0 leaves the
-# benchmarks out. Exits with 1 when anything failed or did not run.
+# benchmarks out; TESSERA_GPU_SECONDS is another limit. Exits with 1 when anything failed or did not run.
 set -u
 case "${1:-}" in
   -h | --help)
@@ -38,7 +38,7 @@ mkdir -p "$report"
 rm -f "$report"/*.log "$report"/*.txt
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}" # CPU references of several ranks at once
 export TESSERA_GOLDEN_DIR="${TESSERA_GOLDEN_DIR:-$root/tests/golden}" TESSERA_PROGRESS=0 GTEST_COLOR=no
-deadline=590 # seconds for everything
+deadline="${TESSERA_GPU_SECONDS:-590}" # for everything
 failed=0
 
 row() { printf '  %-28s %-24s %8s\n' "$@" | tee -a "$report/summary.txt"; }
