@@ -37,15 +37,6 @@ TESSERA_WEIGHT_SIDES inline std::uint32_t float_bits(float x) {
   return bits;
 #endif
 }
-TESSERA_WEIGHT_SIDES inline float bits_float(std::uint32_t bits) {
-#ifdef __CUDA_ARCH__
-  return __uint_as_float(bits);
-#else
-  float x;
-  std::memcpy(&x, &bits, sizeof x);
-  return x;
-#endif
-}
 
 TESSERA_WEIGHT_SIDES inline std::uint64_t sample_weight(float z, float most, float scale) {
   if (z == most) return std::uint64_t{1} << kWeightBits;  // infinities: those that are equal

@@ -184,6 +184,9 @@ void run(Options options) {
                 "bench comm measures between ranks and was started as one: mpirun -np 2 tessera "
                 "bench comm");
   const Device device = choose_device(options, session);
+  if (options.blocks > 0 && (device == Device::cpu || options.staged))
+    throw Error(Category::config,
+                "bench comm: --blocks is for NCCL, between GPUs and without --staged");
   if (options.largest == 0)
     options.largest = device == Device::cuda && !options.staged ? kGiB : 64 * kMiB;
   if (options.largest < options.smallest)

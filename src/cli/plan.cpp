@@ -44,7 +44,13 @@ Device choose_device(const Options& options, const Config& config) {
 
 // `auto`: the GPU that this machine has, an H100 where there is none.
 parallel::Machine choose_machine(const Options& options, Device device) {
-  if (device == Device::cpu) return parallel::cpu_machine(options.gpus_per_node);
+  if (device == Device::cpu) {
+    if (options.machine != "auto")
+      throw Error(Category::config, "--machine " + options.machine +
+                                        " is a GPU, but the plan is for the CPU; give --device "
+                                        "cuda");
+    return parallel::cpu_machine(options.gpus_per_node);
+  }
   if (options.machine == "h100") return parallel::h100_machine(options.gpus_per_node);
   if (options.machine == "h200") return parallel::h200_machine(options.gpus_per_node);
   return cuda_device_count() > 0 ? parallel::machine_of(device_info().name, options.gpus_per_node)

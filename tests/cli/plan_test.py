@@ -121,6 +121,15 @@ class Plan(unittest.TestCase):
                      'model.token_layers=13')
         self.refused(USAGE, '--ranks', BLOCK, '--ranks', 0)
         self.refused(USAGE, 'bf16', BLOCK, '--device', 'cpu', 'precision=bf16')
+        self.refused(USAGE, '--machine h200 is a GPU', BLOCK, '--device', 'cpu', '--machine', 'h200')
+        self.refused(USAGE, '--machine', BLOCK, *cuda, '--machine', 'h300')
+
+    def test_a_machine_can_be_named(self):
+        cuda = ['--device', 'cuda', '--machine']
+        old, new = (self.planned(BLOCK, *cuda, name) for name in ('h100', 'h200'))
+        self.assertIn('H100', old['assumptions']['machine'])
+        self.assertIn('H200', new['assumptions']['machine'])
+        self.assertNotEqual(old['prediction']['step_seconds'], new['prediction']['step_seconds'])
 
     def test_bad_cost_files_are_refused(self):
         small = [*self.small, '--device', 'cpu', '--costs']

@@ -31,6 +31,9 @@ class BenchComm(unittest.TestCase):
             self.assertEqual([65536 - line['bytes'] < 4 * ranks for line in found[::2]], [True] * 4)
             self.assertEqual([262144 - line['bytes'] < 4 * ranks for line in found[1::2]], [True] * 4)
 
+    def test_blocks_are_for_nccl(self):
+        self.assertIn('--blocks is for NCCL', self.bench('--blocks', '2', code=64).stderr)
+
     def test_table_filter_and_staging(self):
         text = self.bench('--max', '64KiB', '--filter', 'gather', '--staged').stdout
         self.assertIn('all_gather', text)

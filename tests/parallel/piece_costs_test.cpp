@@ -115,6 +115,22 @@ TEST(PieceCosts, ReproducesTheMeasuredStepsOfOneH100) {
   }
 }
 
+// docs/scaling.md, "Two H200s, measured", the first pair.
+constexpr Measured kMeasuredH200[] = {{"vanilla_70m", 1379e3}, {"vanilla_160m", 533e3},
+                                      {"vanilla_410m", 194e3}, {"block_170m", 802e3},
+                                      {"block_420m", 312e3},   {"block_1400m", 94.4e3}};
+
+TEST(PieceCosts, ReproducesTheMeasuredStepsOfOneH200) {
+  const Machine h200 = machine_of("NVIDIA H200", 8);
+  EXPECT_EQ(h200.rates.name, h200_machine().rates.name);
+  EXPECT_EQ(machine_of("NVIDIA H100 80GB HBM3", 8).rates.name, h100_machine().rates.name);
+  for (const Measured& m : kMeasuredH200) {
+    const Config config = testing::gpu_config("bench/" + std::string(m.config) + ".yaml");
+    const Prediction p = testing::predict(config, 1, h200);
+    EXPECT_LT(std::abs(p.tokens_per_second / m.tokens_per_second - 1), 0.05) << m.config;
+  }
+}
+
 TEST(PieceCosts, PartsOfTheVanilla160mStepAreNearWhatWasTimed) {
   // docs/performance.md, "Where the time goes": layers 199 ms, head 54.8 ms, the rest 2.7 ms.
   const Config config = testing::gpu_config("bench/vanilla_160m.yaml");
