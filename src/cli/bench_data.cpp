@@ -60,7 +60,11 @@ Config configuration(const Options& options) {
       throw Error(Category::config,
                   "bench data: --weights is for shard folders; a configuration has its weights in "
                   "data.train");
-    return load_config(paths[0], overrides);
+    Config config = load_config(paths[0], overrides);
+    if (config.data.train.empty())
+      throw Error(Category::config,
+                  "bench data: " + paths[0] + " names no shard folder; give data.train=FOLDER");
+    return config;
   }
   if (!options.weights.empty() && options.weights.size() != paths.size())
     throw Error(Category::config, fmt::format("bench data: {} weights for {} shard folders",
